@@ -1,0 +1,26 @@
+"""Tell transformers' Auto classes about this package's classes. Imported when the first of them is asked for.
+
+The configurations register themselves: they name each other, also where they run as custom code from the Hub.
+"""
+
+from transformers import (
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+)
+
+from .configuration_affectgpt import AffectGPTConfig, ImageBindAudioConfig
+from .feature_extraction_imagebind import ImageBindAudioFeatureExtractor
+from .image_processing_affectgpt import AffectGPTImageProcessor
+from .modeling_affectgpt import AffectGPTForConditionalGeneration, AffectGPTModel
+from .modeling_imagebind_audio import ImageBindAudioModel
+from .processing_affectgpt import AffectGPTProcessor
+
+AutoModel.register(ImageBindAudioConfig, ImageBindAudioModel, exist_ok=True)
+AutoModel.register(AffectGPTConfig, AffectGPTModel, exist_ok=True)
+AutoModelForMultimodalLM.register(AffectGPTConfig, AffectGPTForConditionalGeneration, exist_ok=True)
+AutoImageProcessor.register(AffectGPTConfig, image_processor_classes={"pil": AffectGPTImageProcessor}, exist_ok=True)
+AutoFeatureExtractor.register(ImageBindAudioConfig, ImageBindAudioFeatureExtractor, exist_ok=True)
+AutoProcessor.register(AffectGPTConfig, AffectGPTProcessor, exist_ok=True)
