@@ -1,0 +1,1 @@
+"""EMER-Sketch: drawn faces that speak, with the truth about what they show."""
