@@ -38,29 +38,35 @@ FEATURES = Features(
 )
 
 
-def write_split(rows: Iterable[Mapping], path: str | Path, *, with_media: bool = False) -> int:
-    """Write one split as a parquet file, whole or not at all.
+def write_split(rows: Iterable[Mapping], folder: str | Path, split: str, *, with_media: bool = False) -> Path:
+    """Write one split as `<folder>/<split>-<hash>.parquet`, whole or not at all.
+
+    The hash is that of the content: `datasets` keeps what it once loaded from a folder by the names of its files, whatever they
+    hold now, and hands out the rows of another folder whose card names the same files.
 
     Args:
         rows (`Iterable[Mapping]`): rows with the columns of `FEATURES`; `video` is the path of the clip, columns left out are
             empty.
-        path (`str` or `Path`): the parquet file; folders are made.
+        folder (`str` or `Path`): where the file goes; made if need be.
+        split (`str`): name of the split; the first letters of the file's name.
         with_media (`bool`): embed the bytes of the clips instead of referring to them by absolute path.
 
     Returns:
-        `int`: the number of rows.
+        `Path`: the file. An older one of the same split stays until the caller deletes it.
 
     Raises:
         ValueError: if a row has a column that the schema does not know.
         FileNotFoundError: if the clip of a row is missing.
     """
-    path = Path(path)
+    folder = Path(folder)
     table = pa.Table.from_pylist([_encode(row, with_media=with_media) for row in rows], schema=FEATURES.arrow_schema)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".parquet.part")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{split}.parquet.part"
     pq.write_table(table, temporary, compression="none" if with_media else "snappy")
+    with open(temporary, "rb") as file:
+        path = folder / f"{split}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}.parquet"
     os.replace(temporary, path)
-    return len(table)
+    return path
 
 
 def _encode(row: Mapping, *, with_media: bool) -> dict:

@@ -28,11 +28,11 @@ def load(folder, configuration, cache):
 
 def test_write_split_and_card_load_from_any_folder(row, tmp_path, monkeypatch):
     folder = tmp_path / "corpus"
+    configurations = {}
     for name, with_media in (("Referred", False), ("Embedded", True)):
-        assert corpus.write_split([row], folder / "data" / name / "test.parquet", with_media=with_media) == 1
-    corpus.write_card(
-        folder, {name: {"test": f"data/{name}/test.parquet"} for name in ("Referred", "Embedded")}, "# A corpus", licence="cc0-1.0"
-    )
+        path = corpus.write_split([row], folder / "data" / name, "test", with_media=with_media)
+        configurations[name] = {"test": path.relative_to(folder).as_posix()}
+    corpus.write_card(folder, configurations, "# A corpus", licence="cc0-1.0")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -51,8 +51,16 @@ def test_write_split_and_card_load_from_any_folder(row, tmp_path, monkeypatch):
 
 def test_write_split_relative_path_becomes_absolute(row, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    corpus.write_split([row | {"video": "clips/one.mp4"}], "test.parquet")
-    assert datasets.Dataset.from_parquet("test.parquet", cache_dir=str(tmp_path))[0]["video"]["path"] == str(row["video"])
+    path = corpus.write_split([row | {"video": "clips/one.mp4"}], ".", "test")
+    assert datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path))[0]["video"]["path"] == str(row["video"])
+
+
+def test_write_split_and_card_of_another_corpus_of_the_same_name_load_anew(row, tmp_path):
+    for home, subtitle in (("first", "One."), ("second", "Two."), ("second", "Three.")):
+        folder = tmp_path / home / "corpus"
+        path = corpus.write_split([row | {"subtitle": subtitle}], folder, "test")
+        corpus.write_card(folder, {"Same": {"test": path.name}}, "# A corpus", licence="cc0-1.0")
+        assert load(folder, "Same", tmp_path / "cache")["subtitle"][:] == [subtitle]
 
 
 @pytest.mark.parametrize(
@@ -65,13 +73,13 @@ def test_write_split_relative_path_becomes_absolute(row, tmp_path, monkeypatch):
 )
 def test_write_split_unknown_column_raises(row, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        corpus.write_split([row | change], tmp_path / "test.parquet")
+        corpus.write_split([row | change], tmp_path, "test")
     assert not list(tmp_path.glob("*.parquet*"))
 
 
 def test_write_split_missing_clip_raises(row, tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.mp4: expected the clip of row 'one'"):
-        corpus.write_split([row | {"video": tmp_path / "gone.mp4"}], tmp_path / "test.parquet")
+        corpus.write_split([row | {"video": tmp_path / "gone.mp4"}], tmp_path, "test")
 
 
 def test_media_path_embedded_clip_is_unpacked_once(tmp_path):

@@ -234,8 +234,7 @@ def build_corpus(
         for clip, scene in splits[split].items():
             seen = misread(scene, np.random.default_rng((scene.seed, MISREAD_STREAM))) if split == "coarse" else None
             rows.append(row_of(scene, seen=seen) | {"video": clip})
-        target = f"data/{name}/{part}.parquet"
-        corpus.write_split(rows, output / target, with_media=with_media)
+        target = corpus.write_split(rows, output / "data" / name, part, with_media=with_media).relative_to(output).as_posix()
         configurations.setdefault(name, {})[part] = target
         note = f"faces and voices misread in {MISREAD_RATE:.0%} of the clips each" if split == "coarse" else "the truth"
         table.append(f"| {name} | {part} | {len(rows)} | {note} |")
