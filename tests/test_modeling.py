@@ -294,6 +294,17 @@ def test_peft_adapter_round_trip_changes_and_restores_the_language_model(process
     assert generated.shape[1] > batch["input_ids"].shape[1]
 
 
+@pytest.mark.gpu
+def test_logits_on_a_gpu_equal_those_on_the_cpu(model, processor, tmp_path):
+    model.save_pretrained(tmp_path)
+    on_gpu = AffectGPTForConditionalGeneration.from_pretrained(tmp_path, device_map="cuda").eval()
+    batch = make_rows(processor, ["both", "audio"])
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(
+        on_gpu(**batch.to("cuda")).logits.cpu()[real], model(**batch.to("cpu")).logits[real], atol=1e-2, rtol=0
+    )
+
+
 def test_gradients_reach_only_what_is_trained(processor):
     model = make_tiny_model().train()
     model.requires_grad_(False)

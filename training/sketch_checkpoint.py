@@ -88,7 +88,6 @@ def measure(output: Path, sizes: Sizes, seed: int) -> None:
         train(output, 2, output / f"stage1-{modality}", output / f"stage2-{modality}", sizes, seed, *extra)
     systems = {
         "picture, voice and words": ("stage2", MODALITIES, False),
-        "stage 1 only": ("stage1", MODALITIES, False),
         "picture alone (trained alone)": ("stage2-video", ("video",), False),
         "voice alone (trained alone)": ("stage2-audio", ("audio",), False),
         "words alone (frozen language model)": ("backbones", ("text",), False),

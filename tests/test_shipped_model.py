@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from affectgpt import explain, explain_stream, load_model
+from affectgpt.explanation import SHIPPED_MODEL
+
+EXAMPLES = Path(SHIPPED_MODEL).parent / "examples"
+SUBTITLES = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_model()
+
+
+def test_shipped_model_is_small_and_knows_that_it_saw_drawings_only(shipped):
+    model, _ = shipped
+    assert sum(path.stat().st_size for path in Path(SHIPPED_MODEL).iterdir()) <= 24_000_000
+    assert model.config.drawings_only
+    assert {parameter.dtype.itemsize for parameter in model.parameters()} == {4}
+
+
+@pytest.mark.parametrize("name", SUBTITLES)
+def test_shipped_model_explains_an_example_from_all_three_modalities(shipped, name):
+    explanation = explain(*shipped, EXAMPLES / name, subtitle=SUBTITLES[name])
+    assert not explanation.refused
+    assert explanation.labels
+    assert set(explanation.clues) == {"video", "audio", "text"}
+    assert explanation.notes == []
+    assert len(explanation.frame_times) == 8
+
+
+def test_shipped_model_says_other_things_about_other_clips_with_the_same_words(shipped):
+    texts = {explain(*shipped, EXAMPLES / name, subtitle="I got the job.").clues["video"] for name in SUBTITLES}
+    assert len(texts) == len(SUBTITLES)
+
+
+def test_shipped_model_streams_what_it_explains(shipped):
+    name, subtitle = next(iter(SUBTITLES.items()))
+    *growing, last = explain_stream(*shipped, EXAMPLES / name, subtitle=subtitle)
+    assert last == explain(*shipped, EXAMPLES / name, subtitle=subtitle)
+    assert len(growing) > 10
+    assert all(later.text.startswith(earlier.text) for earlier, later in zip(growing, growing[1:], strict=False))
