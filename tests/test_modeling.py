@@ -37,6 +37,18 @@ def make_rows(processor, presences, *, answers=None, padding_side=None, subtitle
     )
 
 
+def rows_alone(batch, presences):
+    """Each row of a batch as a batch of its own, without padding."""
+    media = {name: list(batch[name]) for name in ("pixel_values_videos", "input_features")}
+    for row, presence in enumerate(presences):
+        keep = batch["attention_mask"][row].bool()
+        alone = {"input_ids": batch["input_ids"][row][keep][None], "attention_mask": batch["attention_mask"][row][keep][None]}
+        for name, is_there in zip(media, PROMPT_PRESENCE[presence], strict=True):
+            if is_there:
+                alone[name] = media[name].pop(0)[None]
+        yield alone
+
+
 def test_config_default_trains_the_papers_number_of_parameters():
     with torch.device("meta"):
         model = AffectGPTForConditionalGeneration(AffectGPTConfig())
@@ -72,13 +84,8 @@ def test_forward_of_mixed_batch_equals_row_by_row(model, processor):
     presences = ["audio", "both", "none", "video", "both"]
     batch = make_rows(processor, presences, padding_side="right")
     logits = model(**batch).logits
-    media = {name: list(batch[name]) for name in ("pixel_values_videos", "input_features")}
-    for row, presence in enumerate(presences):
+    for row, alone in enumerate(rows_alone(batch, presences)):
         keep = batch["attention_mask"][row].bool()
-        alone = {"input_ids": batch["input_ids"][row][keep][None], "attention_mask": batch["attention_mask"][row][keep][None]}
-        for name, is_there in zip(media, PROMPT_PRESENCE[presence], strict=True):
-            if is_there:
-                alone[name] = media[name].pop(0)[None]
         torch.testing.assert_close(model(**alone).logits[0], logits[row][keep], atol=2e-5, rtol=0)
 
 
@@ -146,14 +153,8 @@ def test_generate_mixed_batch_equals_row_by_row(model, processor):
     presences = ["both", "none", "audio", "video"]
     batch = make_rows(processor, presences)
     together = model.generate(**batch, max_new_tokens=6, stop_strings=None)[:, batch["input_ids"].shape[1] :]
-    media = {name: list(batch[name]) for name in ("pixel_values_videos", "input_features")}
-    for row, presence in enumerate(presences):
-        keep = batch["attention_mask"][row].bool()
-        alone = {"input_ids": batch["input_ids"][row][keep][None], "attention_mask": batch["attention_mask"][row][keep][None]}
-        for name, is_there in zip(media, PROMPT_PRESENCE[presence], strict=True):
-            if is_there:
-                alone[name] = media[name].pop(0)[None]
-        generated = model.generate(**alone, max_new_tokens=6, stop_strings=None)[0, int(keep.sum()) :]
+    for row, alone in enumerate(rows_alone(batch, presences)):
+        generated = model.generate(**alone, max_new_tokens=6, stop_strings=None)[0, alone["input_ids"].shape[1] :]
         assert generated.tolist() == together[row][: len(generated)].tolist()
 
 

@@ -351,7 +351,8 @@ def train_language_model(
         for scene in scenes[step * batch_size : (step + 1) * batch_size]:
             prompt, answer = scene_text(processor, scene, rng)
             bos = [processor.tokenizer.bos_token_id]
-            rows.append(bos + processor._encode(prompt) + processor._encode(answer + processor.stop_string))
+            texts = [prompt, answer + processor.stop_string]
+            rows.append(sum(processor.tokenizer(texts, add_special_tokens=False)["input_ids"], bos))
         length = max(len(row) for row in rows)
         input_ids = torch.tensor([row + [processor.tokenizer.pad_token_id] * (length - len(row)) for row in rows])
         attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
