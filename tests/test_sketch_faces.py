@@ -1,3 +1,4 @@
+import functools
 import os
 import shutil
 import signal
@@ -223,7 +224,8 @@ def test_build_corpus_same_seed_same_bytes_with_media(built, tmp_path):
         relative = first.relative_to(fresh)
         assert first.read_bytes() == (resumed / relative).read_bytes()
         embedded = datasets.Dataset.from_parquet(str(first), cache_dir=str(tmp_path / "cache"))
-        referred = datasets.Dataset.from_parquet(str(built / relative), cache_dir=str(tmp_path / "cache"))
+        (other,) = (built / relative).parent.glob(f"{first.name.partition('-')[0]}-*.parquet")
+        referred = datasets.Dataset.from_parquet(str(other), cache_dir=str(tmp_path / "cache"))
         assert embedded[0]["video"]["bytes"][4:8] == b"ftyp"
         assert embedded.remove_columns("video").to_list() == referred.remove_columns("video").to_list()
 
@@ -231,7 +233,13 @@ def test_build_corpus_same_seed_same_bytes_with_media(built, tmp_path):
 def test_build_interrupted_leaves_only_whole_clips_and_goes_on(tmp_path):
     arguments = [sys.executable, "-m", "training.sketch", "build", "--output", str(tmp_path / "out"), "--workers", "2"]
     arguments += [f"--{name.replace('_', '-')}={value}" for name, value in (SMALL | {"coarse": 400}).items()]
-    process = subprocess.Popen(arguments, cwd=Path(command.__file__).parents[2], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments,
+        cwd=Path(command.__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell ignores it for background jobs
+    )
     coarse = tmp_path / "out" / "clips" / "coarse"
     while process.poll() is None and len(list(coarse.glob("*.mp4"))) < 2:
         time.sleep(0.05)

@@ -205,6 +205,7 @@ def test_evaluate_stopped_in_the_middle_goes_on_and_scores_all(world, tmp_path):
     (tmp_path / "cut.jsonl").write_text("".join(lines[:4]) + lines[4][:5])
     assert evaluate(str(world / "model"), rows, tmp_path / "cut", batch_size=4) == whole
     assert (tmp_path / "cut.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()
+    assert evaluate(str(world / "model"), rows, tmp_path / "cut", batch_size=4) == whole
 
 
 def test_evaluate_beside_answers_of_another_run_raises(world, tmp_path):

@@ -73,8 +73,8 @@ def evaluate(
     output.parent.mkdir(parents=True, exist_ok=True)
     settings = {"model": model_name, "modalities": list(modalities), "shuffled": shuffled, "seed": seed}
     predictions = _read_predictions(output.with_suffix(".jsonl"), settings, rows["name"])
-    todo = (shuffle_media(rows, seed) if shuffled else rows).select(range(len(predictions), len(rows)))
-    if len(todo):
+    if len(predictions) < len(rows):
+        todo = (shuffle_media(rows, seed) if shuffled else rows).select(range(len(predictions), len(rows)))
         processor = AffectGPTProcessor.from_pretrained(model_name)
         model = AffectGPTForConditionalGeneration.from_pretrained(model_name).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
