@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gradio", reason="The demo needs the extra `app`.")
 pytest.importorskip("playwright", reason="Playwright, of the extra `dev`, is not installed.")
 
 from media_files import make_clip

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from media_files import make_clip
+from skimage import data, filters
 from tiny import make_tiny_model, make_tiny_processor
 from transformers import LogitsProcessor
 
 from affectgpt.explanation import DRAWING_SIZE, NOTICE, explain, explain_stream, load_model, looks_drawn
 from affectgpt.media import MediaError, read_clip
+from training.sketch import faces
 
 ANSWER = 'The face smiles 😀. The voice breaks. The words "好的" are kind. So he seems happy and sad.'
 
@@ -269,7 +271,6 @@ def test_explain_any_words_are_read(model, processor, clip, subtitle):
 @pytest.fixture(scope="module")
 def astronaut(tmp_path_factory):
     """A real person: NASA's portrait of Eileen Collins (public domain), panned and zoomed."""
-    data = pytest.importorskip("skimage.data", reason="needs scikit-image's photographs")
     portrait = data.astronaut()
     pictures = [portrait[step : 360 + step, 40 + step : 400 + step][::2, ::2][:180, :180] for step in range(0, 24, 2)]
     return write_video(tmp_path_factory.mktemp("people") / "astronaut.mp4", pictures)
@@ -281,7 +282,6 @@ def drawing(tmp_path_factory):
 
 
 def drawn_pictures(seed):
-    faces = pytest.importorskip("training.sketch.faces", reason="needs the drawn world beside the package")
     rng = np.random.default_rng(seed)
     identity = faces.Identity.sample(rng)
     units = list(faces.EXPRESSIONS.values())[seed % len(faces.EXPRESSIONS)]
@@ -338,8 +338,6 @@ def test_looks_drawn_drawings_pass(tmp_path):
 @pytest.mark.parametrize("crf", [18, 35])
 @pytest.mark.parametrize("kind", ["sharp", "blurred", "dark", "grey", "overexposed", "before a plain wall"])
 def test_looks_drawn_photographs_of_a_person_fail(tmp_path, kind, crf):
-    data = pytest.importorskip("skimage.data", reason="needs scikit-image's photographs")
-    filters = pytest.importorskip("skimage.filters")
     portrait = data.astronaut()[:224, 112:336]
     if kind == "blurred":
         portrait = filters.gaussian(portrait, sigma=4, channel_axis=-1, preserve_range=True)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchaudio.compliance import kaldi
 
 from affectgpt import ImageBindAudioFeatureExtractor
 from affectgpt.feature_extraction_imagebind import mel_filter_bank
@@ -20,7 +21,6 @@ def make_sound(seconds: float, *, channels: int = 1, seed: int = 0) -> np.ndarra
 
 def torchaudio_mels(waveform: np.ndarray, extractor: ImageBindAudioFeatureExtractor) -> torch.Tensor:
     """One clip after another with torchaudio, each subtraction of the mean seen by the clips that follow."""
-    kaldi = pytest.importorskip("torchaudio.compliance.kaldi")
     buffer = torch.from_numpy(waveform).clone()
     buffer = torch.nn.functional.pad(buffer, (0, max(0, 2 * RATE - buffer.shape[1])))
     clips = []
@@ -44,7 +44,6 @@ def test_mels_equal_torchaudio(seconds, channels):
 
 
 def test_mel_filters_equal_torchaudio():
-    kaldi = pytest.importorskip("torchaudio.compliance.kaldi")
     expected, _ = kaldi.get_mel_banks(128, 512, RATE, 20.0, 0.0, 100.0, -500.0, 1.0)
     torch.testing.assert_close(mel_filter_bank(128, 512, RATE)[:-1].T, expected, rtol=0, atol=1e-4)
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from affectgpt.labels import split_clues, split_sentences, stated_labels
+from training.sketch import scenarios
 
 ANSWER = (
     "In the video, the inner brows are raised and the corners of the mouth turn down. Nothing else moves. The voice trembles and "
@@ -103,7 +104,6 @@ def test_split_clues_without_any_modality_are_none():
 
 
 def test_drawn_worlds_descriptions_are_read_back():
-    scenarios = pytest.importorskip("training.sketch.scenarios", reason="needs the drawn world beside the package")
     for split in ("coarse", "test"):
         for scene in scenarios.sample_scenes(split, 100, seed=3):
             row = scenarios.row_of(scene)
