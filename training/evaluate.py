@@ -8,7 +8,6 @@ command's settings and the best constant answer stand in `<output>.json`.
 
 import argparse
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from affectgpt import AffectGPTCollator, AffectGPTForConditionalGeneration, Affe
 from affectgpt.collator import MODALITIES
 from affectgpt.labels import stated_labels
 from affectgpt.metrics import best_constant_labels, bootstrap_interval, set_score
-
-logger = logging.getLogger(__name__)
 
 
 def shuffle_media(rows: Dataset, seed: int) -> Dataset:
@@ -146,7 +143,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     rows = load_dataset(args.dataset, args.dataset_config, split=args.split)
     result = evaluate(
         args.model,
