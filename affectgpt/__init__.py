@@ -11,6 +11,7 @@ guard_torchaudio()
 # Public name -> module that defines it. Nothing is imported before it is asked for: `affectgpt.metrics` must not need torch.
 _PUBLIC = {
     "AffectGPTConfig": "configuration_affectgpt",
+    "AffectGPTPoolingConfig": "configuration_affectgpt",
     "ImageBindAudioConfig": "configuration_affectgpt",
     "AffectGPTModel": "modeling_affectgpt",
     "AffectGPTForConditionalGeneration": "modeling_affectgpt",
@@ -18,6 +19,7 @@ _PUBLIC = {
     "AffectGPTProcessor": "processing_affectgpt",
     "AffectGPTImageProcessor": "image_processing_affectgpt",
     "ImageBindAudioFeatureExtractor": "feature_extraction_imagebind",
+    "WaveformClipFeatureExtractor": "feature_extraction_waveform",
     "AffectGPTCollator": "collator",
     "Clip": "media",
     "MediaError": "media",

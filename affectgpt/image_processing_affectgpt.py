@@ -57,11 +57,15 @@ class AffectGPTImageProcessor(BaseImageProcessor):
         self.image_std = list(image_std)
 
     def preprocess(
-        self, images: np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor], return_tensors: str | None = None
+        self,
+        images: np.ndarray | torch.Tensor | list[np.ndarray] | list[torch.Tensor],
+        num_frames: int | None = None,
+        return_tensors: str | None = None,
     ) -> BatchFeature:
         """
         Args:
             images: frames of one clip, `(T, height, width, 3)` uint8 RGB, or a list of such clips.
+            num_frames: in place of the processor's own.
             return_tensors: "pt" or "np"; without it, "np".
 
         Returns:
@@ -74,7 +78,7 @@ class AffectGPTImageProcessor(BaseImageProcessor):
         clips = images if isinstance(images, (list, tuple)) else [images]
         if len(clips) == 0:
             raise ValueError("Expected frames of at least one clip, got an empty list. Leave the frames out instead.")
-        clips = [self._pick_and_resize(clip) for clip in clips]
+        clips = [self._pick_and_resize(clip, num_frames or self.num_frames) for clip in clips]
         sizes = {clip.shape[1:3] for clip in clips}
         if len(sizes) > 1:
             raise ValueError(f"Expected frames of one size with `do_resize=False`, got {sorted(sizes)}. Set `do_resize=True`.")
@@ -89,8 +93,8 @@ class AffectGPTImageProcessor(BaseImageProcessor):
         data = {"pixel_values_videos": pixel_values if return_tensors == "pt" else pixel_values.numpy()}
         return BatchFeature(data, tensor_type=return_tensors)
 
-    def _pick_and_resize(self, frames: np.ndarray | torch.Tensor) -> np.ndarray:
-        """`(T, height, width, 3)` -> `(num_frames, size["height"], size["width"], 3)`, both uint8."""
+    def _pick_and_resize(self, frames: np.ndarray | torch.Tensor, count: int) -> np.ndarray:
+        """`(T, height, width, 3)` -> `(count, size["height"], size["width"], 3)`, both uint8."""
         frames = np.asarray(frames)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.size == 0:
             raise ValueError(
@@ -102,10 +106,10 @@ class AffectGPTImageProcessor(BaseImageProcessor):
                 f"Expected uint8 frames with values 0 to 255, got {frames.dtype}. Convert them; they are normalised here."
             )
         num_frames = len(frames)
-        if num_frames > self.num_frames:
-            frames = frames[[index * num_frames // self.num_frames for index in range(self.num_frames)]]
-        elif num_frames < self.num_frames:
-            frames = frames[[min(index, num_frames - 1) for index in range(self.num_frames)]]
+        if num_frames > count:
+            frames = frames[[index * num_frames // count for index in range(count)]]
+        elif num_frames < count:
+            frames = frames[[min(index, num_frames - 1) for index in range(count)]]
         height, width = self.size["height"], self.size["width"]
         if not self.do_resize or frames.shape[1:3] == (height, width):
             return frames

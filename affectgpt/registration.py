@@ -13,6 +13,7 @@ from transformers import (
 
 from .configuration_affectgpt import AffectGPTConfig, ImageBindAudioConfig
 from .feature_extraction_imagebind import ImageBindAudioFeatureExtractor
+from .feature_extraction_waveform import WaveformClipFeatureExtractor
 from .image_processing_affectgpt import AffectGPTImageProcessor
 from .modeling_affectgpt import AffectGPTForConditionalGeneration, AffectGPTModel
 from .modeling_imagebind_audio import ImageBindAudioModel
@@ -23,4 +24,5 @@ AutoModel.register(AffectGPTConfig, AffectGPTModel, exist_ok=True)
 AutoModelForMultimodalLM.register(AffectGPTConfig, AffectGPTForConditionalGeneration, exist_ok=True)
 AutoImageProcessor.register(AffectGPTConfig, image_processor_classes={"pil": AffectGPTImageProcessor}, exist_ok=True)
 AutoFeatureExtractor.register(ImageBindAudioConfig, ImageBindAudioFeatureExtractor, exist_ok=True)
+AutoFeatureExtractor.register(AffectGPTConfig, WaveformClipFeatureExtractor, exist_ok=True)
 AutoProcessor.register(AffectGPTConfig, AffectGPTProcessor, exist_ok=True)

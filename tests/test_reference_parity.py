@@ -563,7 +563,7 @@ def test_greedy_ids_from_media_equal_recorded(complete):
     outputs = record_outputs({"language_model": model.model.language_model}, lambda: model(**batch))
     outputs["inputs_embeds"] = outputs["language_model.in.inputs_embeds"]
     features = model.model(**batch)
-    outputs |= {"video_emb": features.video_hidden_states, "audio_emb": features.audio_hidden_states}
+    outputs |= {"video_emb": features.media_hidden_states["video"], "audio_emb": features.media_hidden_states["audio"]}
 
     expected = recorded["greedy.new_ids"]
     prompt = input_ids.shape[1]

@@ -32,8 +32,8 @@ from affectgpt import (
     AffectGPTProcessor,
     ImageBindAudioFeatureExtractor,
 )
-from affectgpt.modeling_affectgpt import AffectGPTImageQFormer
 from affectgpt.modeling_imagebind_audio import ImageBindAudioModel
+from affectgpt.modeling_resamplers import AffectGPTImageQFormer
 from training.sketch import faces, scenarios, voices
 
 logger = logging.getLogger(__name__)
