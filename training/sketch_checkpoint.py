@@ -139,7 +139,7 @@ parameters, all of them trained from nothing on EMER-Sketch, drawn faces with sy
 is what its tests run on. **It has never seen a person, its answers about people are meaningless, and `affectgpt.explain` declines
 clips that are not EMER-Sketch drawings.**
 
-Made by the steps of `python -m training.sketch_checkpoint --output runs/sketch --seed {seed}`; measured with `--measure`:
+Made with `python -m training.sketch_checkpoint --output runs/sketch --seed {seed}`; measured with `--measure`:
 
 {table}
 Exact labels, no grouping of synonyms: these figures compare with each other only, never with tables on real corpora.
