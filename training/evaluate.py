@@ -88,18 +88,19 @@ def evaluate(
 
     truth = dict(zip(rows["name"], rows["labels"], strict=True))
     score = set_score(truth, {name: stated_labels(text) for name, text in predictions.items()})
-    low, high = bootstrap_interval([50 * sum(pair) for pair in score.per_clip.values()], seed=seed)
+    low, high = bootstrap_interval([100 * value for value in score.per_clip_avg.values()], seed=seed)
     constant = best_constant_labels(truth)
+    every_label = sorted({label for labels in truth.values() for label in labels})
     result = {
         **settings,
-        "num_clips": score.num_clips,
-        "avg": score.avg,
+        "num_clips": score.n,
+        "avg": 100 * score.avg,
         "avg_interval_95": [low, high],
-        "accuracy": score.accuracy,
-        "recall": score.recall,
+        "accuracy": 100 * score.accuracy,
+        "recall": 100 * score.recall,
         "best_constant_labels": constant,
-        "best_constant_avg": set_score(truth, dict.fromkeys(truth, constant)).avg,
-        "every_label_avg": set_score(truth, dict.fromkeys(truth, sorted({label for row in truth.values() for label in row}))).avg,
+        "best_constant_avg": 100 * set_score(truth, dict.fromkeys(truth, constant)).avg,
+        "every_label_avg": 100 * set_score(truth, dict.fromkeys(truth, every_label)).avg,
     }
     output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
