@@ -21,6 +21,9 @@ _PUBLIC = {
     "ImageBindAudioFeatureExtractor": "feature_extraction_imagebind",
     "WaveformClipFeatureExtractor": "feature_extraction_waveform",
     "AffectGPTCollator": "collator",
+    "FaceTrack": "faces",
+    "find_faces": "faces",
+    "read_face_crops": "faces",
     "Clip": "media",
     "MediaError": "media",
     "read_clip": "media",
@@ -28,6 +31,7 @@ _PUBLIC = {
     "explain": "explanation",
     "explain_stream": "explanation",
     "load_model": "explanation",
+    "load_explainer": "explainers",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])
