@@ -1,11 +1,53 @@
-"""What the prose of an explanation states: its sentences by modality, and the emotion labels of its conclusion.
+"""Open-vocabulary emotion labels: read off descriptions, grouped by meaning; and the sentences of an explanation by modality.
 
-Rules for English answers that go through picture, voice and words and then conclude ("Therefore, the person seems worried."),
-and, as far as short rules can, for the freer prose of larger models. Text in double quotes is speech, no conclusion.
+Two backends. "lexicon" needs nothing and gives the same answer every time (`extraction.py`, `extraction_zh.py`, `lexicon/`). Any
+object with `complete_many(conversations, parse=...)`, such as those of `chat.py`, answers the paper's prompts instead.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Protocol
+
+from .extraction import extract_english
+from .extraction_zh import extract_chinese
+from .lexicon import group_words, is_chinese, load_entries
+
+# Prompts of the paper (arXiv 2407.07653, section on label grouping) and of its authors' later code (few-shot label extraction).
+EXTRACTION_PROMPT = (
+    "Please assume the role of an expert in the field of emotions. "
+    "We provide clues that may be related to the emotions of the characters. "
+    "Based on the provided clues, please identify the emotional states of the main character. "
+    "The main character is the one with the most detailed clues. "
+    "Please separate different emotional categories with commas "
+    "and output only the clearly identifiable emotional categories in a list format. "
+    "If none are identified, please output an empty list. "
+    "Input: We cannot recognize his emotional state; Output: [] "
+    "Input: His emotional state is happy, sad, and angry; Output: [happy, sad, angry] "
+    "Input: {description}; Output: "
+)
+GROUPING_PROMPT = (
+    "Please assume the role of an expert in the field of emotions. We provide a set of emotions. "
+    "Please group the emotions, with each group containing emotions with the same meaning. "
+    "Directly output the results. The output format should be a list containing multiple lists. "
+    "Input: [{labels}]; Output: "
+)
+
+_EXTRACTORS = {"en": extract_english, "zh": extract_chinese}
+
+_BRACKETS = str.maketrans("［］【】，、；", "[][],,;")
+_FENCE = re.compile(r"```\w*")
+_INNER_LIST = re.compile(r"\[([^\[\]]*)\]")
+_LIST_ONLY = re.compile(
+    r"(?:(?:the )?(?:output|answer|result)s?(?: is| are)?\s*[:：]?|输出\s*[:：]?)?\s*(\[.*\])\s*[.。;；]?",
+    re.IGNORECASE | re.DOTALL,
+)
+_BARE_SEPARATOR = re.compile(r"\s*[,，、;；/\n]\s*(?:and\s+)?|\s+(?:and|or)\s+|[和与]")
+_MAX_LISTED_CHARACTERS = 300
+_NOTHING = frozenset({"", "none", "null", "n/a", "无"})
+# A label of more words, or with the punctuation of a sentence, is prose that the model put between brackets.
+_MAX_LABEL_WORDS = 6
+_MAX_LABEL_CHARACTERS = 48
+_PROSE = re.compile(r"[.!?:：。！？{}]")
 
 _QUOTED = re.compile(r'"[^"\n]*"|“[^”\n]*”')
 _SENTENCE_END = re.compile(r"[.!?]+[\"”')\]]*\s+(?=[^a-z\s])|\s*\n\s*")
@@ -33,37 +75,130 @@ _CONCLUDES = re.compile(
     re.IGNORECASE,
 )
 _SOMEBODY = r"\b(?:person|people|man|woman|boy|girl|child|lady|individual|character|speaker|he|she|they)(?:['’]s)?\b"
-_FEELS = r"\b(?:seem|appear|feel|look|sound|become)(?:s|ing)?\b|\b(?:experiencing|likely|(?:may|might|could|must)(?: also)? be)\b"
 _STATE_IS = r"\bemotion(?:s|al (?:state|condition)s?)?\b[^.,;:]*?\b(?:is|are|be|as|include)\b"
 _SPEAKS_OF_STATE = re.compile(rf"{_SOMEBODY}[^.;:]*?\b(?:seem|appear|feel)s?\b|{_STATE_IS}", re.IGNORECASE)
-_LEADS_TO_LABELS = re.compile(
-    rf"{_STATE_IS}|{_FEELS}|\bexpress(?:es|ing) (?:[\w-]+ ){{0,3}}?(?:[\w-]+['’]s|his|her|their)\b", re.IGNORECASE
-)
-_IS = re.compile(rf"{_SOMEBODY} (?:is|are)\b", re.IGNORECASE)
 
-_SEPARATOR = re.compile(r"\s*(?:[,/]|\b(?:as well as|along with|and|or|but|though|although|yet)\b)\s*", re.IGNORECASE)
-_NAMES_FOLLOW = re.compile(
-    r".*\b(?:(?:such|described) as|including|(?:mix|mixture|combination|range|sense|state|feelings?|emotions?|one) of)\b"
-)
-_WORDS_BEFORE_A_LABEL = _words(
-    "a an in to be is are seem seems appear appears feel feels feeling look looks experiencing have also both either he she they "
-    "of perhaps possibly probably maybe likely slightly somewhat rather quite very really deeply mostly mainly mildly strongly "
-    "fairly even still then strong intense little bit touch hint some like"
-)
-_WORDS_THAT_CUT_A_LABEL = _words(
-    "about with at by for over during in on from after before despite toward towards throughout than given to of now too here "
-    "suggests overall emotional emotion emotions state states feeling feelings"
-)
-# A new clause: nothing after it is a label any more.
-_CLAUSE_OPENERS = _words(
-    "because since as due when while if which that who whose where how what so the this these those it its his her their there we "
-    "i suggesting indicating implying reflecting showing making hoping"
-)
-_DOING = re.compile(r"(?<!car)(?<!lov)(?<!long)(?<!suffer)ing$")
-_NEGATIONS = _words("not neither nor no never hardly without unable unclear unknown")
-_MAX_LABEL_WORDS = 2
 
-_LIST = re.compile(r"\[([^\[\]]*)\]")
+class ChatBackend(Protocol):
+    """What a backend other than the lexicon has to offer: `ChatModel` and `LocalChatModel` of `chat.py` do."""
+
+    def complete_many(self, conversations, *, parse=None) -> list: ...
+
+
+def extract_labels(
+    text: str | Sequence[str], language: str = "en", backend: str | ChatBackend = "lexicon"
+) -> list[str] | list[list[str]]:
+    """The emotion labels that a description states of its main character.
+
+    A text that is nothing but a list in square brackets is read as that list, whatever the backend.
+
+    Args:
+        text (`str` or `Sequence[str]`): a description, or a batch of them.
+        language (`str`): "en" or "zh", the language of the descriptions.
+        backend (`str` or `ChatBackend`): "lexicon", or a chat model. The prompt that a chat model gets is the same for both
+            languages; its labels come in the language it chooses.
+
+    Returns:
+        `list[str]`: lower-cased labels, each once; a list of such lists for a batch. Empty where no state is told.
+
+    Raises:
+        ValueError: on another language or backend.
+        TypeError: if `text` holds something that is no string.
+    """
+    if language not in _EXTRACTORS:
+        raise ValueError(f'Expected the language "en" or "zh", got {language!r}. Translate the descriptions first.')
+    texts = [text] if isinstance(text, str) else list(text)
+    for item in texts:
+        if not isinstance(item, str):
+            raise TypeError(
+                f"Expected descriptions as strings, got {type(item).__name__}. Give '' for a clip without a description."
+            )
+    model = _chat_model(backend)
+    labels: list = [_labels_of_bare_list(item) for item in texts]
+    asked = [number for number, found in enumerate(labels) if found is None]
+    if model is None:
+        found = [_EXTRACTORS[language](texts[number]) for number in asked]
+    else:
+        # Nothing to read in an empty text: no request, and no label.
+        asked_of_model = [number for number in asked if texts[number].strip()]
+        prompts = [_conversation(EXTRACTION_PROMPT.replace("{description}", texts[number].strip())) for number in asked_of_model]
+        answers = dict(zip(asked_of_model, model.complete_many(prompts, parse=parse_labels) if prompts else [], strict=True))
+        found = [answers.get(number, []) for number in asked]
+    for number, item in zip(asked, found, strict=True):
+        labels[number] = item
+    return labels[0] if isinstance(text, str) else labels
+
+
+def group_labels(
+    labels: Sequence[str] | Sequence[Sequence[str]], backend: str | ChatBackend = "lexicon"
+) -> list[list[str]] | list[list[list[str]]]:
+    """Group the labels of one clip by meaning; English and Chinese labels may be mixed.
+
+    Args:
+        labels (`Sequence`): the annotated and predicted labels of one clip, or a batch: one such list per clip.
+        backend (`str` or `ChatBackend`): "lexicon" (see `lexicon.group_words`), or a chat model. A label that a model forgets is a
+            group of its own, one that it invents is dropped, and one that it names twice stays where it came first.
+
+    Returns:
+        `list[list[str]]`: groups of lower-cased labels that together hold each label once; a list of such groupings for a batch.
+
+    Raises:
+        ValueError: on another backend.
+        TypeError: if `labels` is a string, or mixes strings with lists.
+    """
+    if isinstance(labels, str):
+        raise TypeError(f"Expected a list of labels, got the string {labels!r}. Put it in a list, or extract its labels first.")
+    labels = list(labels)
+    is_batch = bool(labels) and not isinstance(labels[0], str)
+    clips = labels if is_batch else [labels]
+    for clip in clips:
+        if isinstance(clip, str):
+            raise TypeError(f"Expected one list of labels per clip, got the string {clip!r} among them. Put it in a list.")
+        for label in clip:
+            if not isinstance(label, str):
+                raise TypeError(
+                    f"Expected labels as strings, got {type(label).__name__}. Give either one list of labels or one per clip."
+                )
+    model = _chat_model(backend)
+    if model is None:
+        groupings = [group_words(clip) for clip in clips]
+    else:
+        clips = [[label for label in dict.fromkeys(label.strip().lower() for label in clip) if label] for clip in clips]
+        asked = [number for number, clip in enumerate(clips) if len(clip) > 1]
+        prompts = [_conversation(GROUPING_PROMPT.replace("{labels}", ", ".join(clips[number]))) for number in asked]
+        answers = dict(zip(asked, model.complete_many(prompts, parse=parse_groups) if prompts else [], strict=True))
+        groupings = [_complete(answers.get(number, []), clip) for number, clip in enumerate(clips)]
+    return groupings if is_batch else groupings[0]
+
+
+def stated_labels(text: str) -> list[str]:
+    """`extract_labels` of one English answer."""
+    return extract_labels(text)
+
+
+def parse_labels(answer: str) -> list[str]:
+    """Read a model's list of labels: `[happy, sad]`, with or without quotes, in Chinese punctuation or a code fence.
+
+    Raises:
+        ValueError: if the answer is something else than one list of labels, prose between brackets for example.
+    """
+    inside = _only_list(answer)
+    if inside is None or "[" in inside[1:-1] or "]" in inside[1:-1]:
+        raise ValueError(f"Expected a list of labels such as [happy, sad], got {_shortened(answer)}. Ask the model again.")
+    return _items(inside[1:-1], answer)
+
+
+def parse_groups(answer: str) -> list[list[str]]:
+    """Read a model's groups of labels: `[[happy, glad], [sad]]`, as tolerantly as `parse_labels`.
+
+    Raises:
+        ValueError: if the answer is something else than a list of lists of labels.
+    """
+    inside = _only_list(answer)
+    lists = [] if inside is None else _INNER_LIST.findall(inside[1:-1])
+    if inside is None or not lists or _INNER_LIST.sub("", inside[1:-1]).strip(" ,;\n\t"):
+        raise ValueError(f"Expected a list of lists such as [[happy, glad], [sad]], got {_shortened(answer)}. Ask the model again.")
+    return [group for group in (_items(text, answer) for text in lists) if group]
 
 
 def split_sentences(text: str) -> list[str]:
@@ -96,25 +231,58 @@ def split_clues(text: str) -> dict[str, str]:
     return {modality: " ".join(clues[modality]) for modality in _MODALITY_WORDS if modality in clues}
 
 
-def stated_labels(text: str) -> list[str]:
-    """The emotion labels that the conclusion of an explanation states.
+def _chat_model(backend: str | ChatBackend) -> ChatBackend | None:
+    if backend == "lexicon":
+        return None
+    if not callable(getattr(backend, "complete_many", None)):
+        raise ValueError(
+            f'Expected the backend "lexicon" or a chat model with `complete_many`, got {backend!r}. See affectgpt.chat.'
+        )
+    return backend
 
-    Args:
-        text (`str`): an explanation, or a list of labels in square brackets.
 
-    Returns:
-        `list[str]`: lower-cased labels in the order of the text, each once. Empty when nothing is concluded.
-    """
-    lists = _LIST.findall(_QUOTED.sub(lambda match: "" if "[" in match[0] else match[0], text))
-    if lists:
-        return _unique(item.strip(" \t\n'\"").lower() for item in lists[-1].split(","))
-    conclusions = [_QUOTED.sub('""', sentence) for sentence in split_sentences(text) if _is_conclusion(sentence)]
-    marked = [index for index, sentence in enumerate(conclusions) if _CONCLUDES.match(sentence)]
-    for first in reversed(marked or range(len(conclusions))):  # the last may only say that the signs are weak: then go one back
-        labels = _unique(label for sentence in conclusions[first:] for label in _labels_of(sentence))
-        if labels:
-            return labels
-    return []
+def _conversation(prompt: str) -> list[dict]:
+    return [{"role": "user", "content": prompt}]
+
+
+def _labels_of_bare_list(text: str) -> list[str] | None:
+    """The labels of a text that is no prose: a list in square brackets, or words of the lexicon with commas between them."""
+    if "[" in text:
+        try:
+            return parse_labels(text)
+        except ValueError:
+            return None  # prose, or brackets around prose: read it as prose
+    if len(text) > _MAX_LISTED_CHARACTERS:
+        return None
+    items = [item.strip(" \t\n.。'\"").lower() for item in _BARE_SEPARATOR.split(text)]
+    if all(item in load_entries("zh" if is_chinese(item) else "en") for item in items):
+        return list(dict.fromkeys(items))
+    return None
+
+
+def _only_list(answer: str) -> str | None:
+    """The list that the answer consists of, with ASCII brackets and commas."""
+    match = _LIST_ONLY.fullmatch(_FENCE.sub("", answer).translate(_BRACKETS).strip())
+    return match and match[1]
+
+
+def _items(text: str, answer: str) -> list[str]:
+    items = [item.strip(" \t\n'\"“”‘’").replace("_", " ").lower() for item in re.split(r"[,;\n]", text)]
+    for item in items:
+        if _PROSE.search(item) or len(item.split()) > _MAX_LABEL_WORDS or len(item) > _MAX_LABEL_CHARACTERS:
+            raise ValueError(f"Expected labels of a few words, got {item!r} in {_shortened(answer)}. Ask the model again.")
+    return list(dict.fromkeys(item for item in items if item not in _NOTHING))
+
+
+def _complete(groups: list[list[str]], labels: list[str]) -> list[list[str]]:
+    """The model's groups restricted to `labels`, and a group for each label that it forgot."""
+    rest = dict.fromkeys(labels)
+    kept = [[label for label in group if rest.pop(label, "gone") is None] for group in groups]
+    return [group for group in kept if group] + [[label] for label in rest]
+
+
+def _shortened(answer: str) -> str:
+    return repr(answer if len(answer) <= 120 else answer[:117] + "...")
 
 
 def _is_conclusion(sentence: str) -> bool:
@@ -128,36 +296,3 @@ def _modality(sentence: str) -> str | None:
         if word in _MODALITY_OF_WORD:
             return _MODALITY_OF_WORD[word]
     return None
-
-
-def _labels_of(conclusion: str) -> list[str]:
-    for lead in [*_LEADS_TO_LABELS.finditer(conclusion), *_IS.finditer(conclusion)]:
-        labels = _listed(conclusion[lead.end() :])
-        if labels:
-            return labels
-    return []
-
-
-def _listed(text: str) -> list[str]:
-    """The labels that `text` begins with: an enumeration, up to a new clause."""
-    labels = []
-    for item in _SEPARATOR.split(text):
-        words = re.findall(r"[\w'’-]+", _NAMES_FOLLOW.sub("", item.lower()))
-        while words and words[0] in _WORDS_BEFORE_A_LABEL:
-            words.pop(0)
-        label = []
-        for word in words:
-            if word in _CLAUSE_OPENERS or word in _WORDS_THAT_CUT_A_LABEL:
-                break
-            label.append(word)
-        if len(label) > _MAX_LABEL_WORDS or (words and words[0] in _CLAUSE_OPENERS):
-            break
-        if label and label[0] not in _NEGATIONS and not _DOING.search(label[-1]):
-            labels.append(" ".join(label))
-        if any(word in _CLAUSE_OPENERS for word in words):
-            break
-    return labels
-
-
-def _unique(labels: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(label for label in labels if label))
