@@ -32,6 +32,7 @@ _PUBLIC = {
     "explain_stream": "explanation",
     "load_model": "explanation",
     "load_explainer": "explainers",
+    "Subtitle": "subtitles",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -74,8 +74,8 @@ class AffectGPTConfig(PreTrainedConfig):
             its `encoder_hidden_size` is the width of a frame's features. Face crops share it with whole frames.
         audio_resampler_config: of what summarises the sound clips; its `encoder_hidden_size` is the width of a clip's vector.
         image_resampler_config: of what takes a still picture (an [`AffectGPTPoolingConfig`]); `None` where there are none.
-        prefusion_config: of what merges picture and sound before the language model, by weights (an [`AffectGPTPoolingConfig`]) or a
-            Q-Former; its `encoder_hidden_size` is the width that both are brought to. `None`: nothing does.
+        prefusion_config: of what merges picture and sound before the language model, by weights (an [`AffectGPTPoolingConfig`]) or
+            a Q-Former; its `encoder_hidden_size` is the width that both are brought to. `None`: nothing does.
         text_config: of the language model.
         num_image_query_tokens: tokens of one frame (the image Q-Former's), or placeholders of a still picture (2025).
         num_video_query_tokens, num_audio_query_tokens, num_fusion_query_tokens: placeholders that a clip takes in the prompt.

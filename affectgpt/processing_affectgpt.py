@@ -45,8 +45,8 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 """
 
-# The 2025 model's prompt. Its authors' code has fifteen ("modes"), one for each selection of media; each is rendered from what is in
-# the message. Reference: where one medium comes with a subtitle, their prompt lacks "###Human: ", and with frames a capital letter.
+# The 2025 model's prompt. Its authors' code has fifteen ("modes"), one for each selection of media; each is rendered from what is
+# in the message. Reference: where one medium comes with a subtitle, their prompt lacks "###Human: ", and with frames a capital.
 CHAT_TEMPLATE_2025 = """\
 {%- for message in messages -%}
     {%- if message.role == "user" -%}
@@ -107,6 +107,8 @@ class AffectGPTProcessor(ProcessorMixin):
         num_video_query_tokens, num_audio_query_tokens, num_fusion_query_tokens, num_image_query_tokens: placeholders per medium, as
             in the model's configuration; faces take as many as frames.
         faces_are_bgr: face crops reach the vision tower with blue first, as the released 2025 weights were trained.
+        faces_are_masked: crops that a detector made are to be black outside the face, as OpenFace leaves those that the released
+            2025 weights were trained on (`affectgpt.faces.mask_background`; the processor takes crops as they come).
         bos_in_prompts: prompts to be answered start with the tokenizer's first token. `False`: only training rows do, which is how
             the 2025 model was trained and used.
         eos_after_answer: answers to be learnt end with the tokenizer's last token after the stop string (2025).
@@ -132,6 +134,7 @@ class AffectGPTProcessor(ProcessorMixin):
         num_fusion_query_tokens: int = 1,
         num_image_query_tokens: int = 1,
         faces_are_bgr: bool = False,
+        faces_are_masked: bool = False,
         bos_in_prompts: bool = True,
         eos_after_answer: bool = False,
         default_question: str = "From what clues can we infer the person's emotional state?",
@@ -150,6 +153,7 @@ class AffectGPTProcessor(ProcessorMixin):
         self.num_fusion_query_tokens = num_fusion_query_tokens
         self.num_image_query_tokens = num_image_query_tokens
         self.faces_are_bgr = faces_are_bgr
+        self.faces_are_masked = faces_are_masked
         self.bos_in_prompts = bos_in_prompts
         self.eos_after_answer = eos_after_answer
         self.default_question = default_question
@@ -218,14 +222,10 @@ class AffectGPTProcessor(ProcessorMixin):
             content.append({"type": "subtitle", "text": self.clean_user_text(subtitle)[0]})
         question = self.default_question if question is None else question
         content.append({"type": "text", "text": self.clean_user_text(question)[0]})
-        return self.apply_chat_template(
-            [{"role": "user", "content": content}],
-            audio_token=self.audio_token,
-            video_token=self.video_token,
-            face_token=self.face_token,
-            fusion_token=self.fusion_token,
-            image_token=self.image_token,
-        )
+        tokens = {f"{medium}_token": getattr(self, f"{medium}_token") for medium in present}
+        # A token that the template does not know of would be taken for an argument of the processor.
+        known = {name: token for name, token in tokens.items() if token is not None}
+        return self.apply_chat_template([{"role": "user", "content": content}], **known)
 
     def __call__(
         self,

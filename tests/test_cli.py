@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from fake_endpoint import fails, fake_endpoint, says
 from media_files import make_clip
 from tiny import make_tiny_model, make_tiny_processor
+from tiny_media_models import make_whisper
 
 import affectgpt
 from affectgpt import explanation as explanation_module
@@ -181,3 +183,149 @@ def test_output_to_a_closed_pipe_ends_quietly(checkpoint, clip):
     errors = process.stderr.read()
     assert process.wait() == 1
     assert "Traceback" not in errors and "BrokenPipe" not in errors
+
+
+# Folders, subtitles, other models
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "clips"
+    (folder / "more").mkdir(parents=True)
+    for name in ("b.mp4", "a.mp4", "more/c.MP4"):
+        make_clip(folder / name.lower(), seconds=0.4).rename(folder / name)
+    (folder / "notes.txt").write_text("no clip")
+    return folder
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    """The quickest model: a file."""
+    path = tmp_path / "predictions.csv"
+    path.write_text("name,text\na,So he seems sad.\nb,So he seems glad.\n")
+    return str(path)
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_folder_is_explained_sorted_and_a_stopped_run_goes_on(folder, predictions, tmp_path, capsys):
+    output = tmp_path / "out.jsonl"
+    arguments = [str(folder), "--model", predictions, "--output", str(output)]
+    assert explain(*arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "[1/3]" in printed.err and "expected a prediction for 'c'" in printed.err
+    assert [(row["clip"], row["labels"]) for row in rows_of(output)] == [
+        (str(folder / "a.mp4"), ["sad"]),
+        (str(folder / "b.mp4"), ["glad"]),
+    ]
+    # Stopped in the middle of a line, and what was missing is there now.
+    whole = output.read_text()
+    output.write_text(whole[:-20])
+    with open(predictions, "a") as file:
+        file.write("c,So he seems calm.\n")
+    assert explain(*arguments) == 0
+    assert "1 of 3 clips are explained there" in capsys.readouterr().err
+    assert [row["labels"] for row in rows_of(output)] == [["sad"], ["glad"], ["calm"]]
+    before = output.read_text()
+    assert explain(*arguments) == 0
+    assert output.read_text() == before
+
+
+def test_output_of_another_model_or_language_is_a_mistake(folder, predictions, tmp_path, capsys):
+    output = tmp_path / "out.jsonl"
+    clip = str(folder / "a.mp4")
+    assert explain(clip, "--model", predictions, "--output", str(output)) == 0
+    assert explain(clip, "--model", predictions, "--output", str(output), "--language", "zh") == 2
+    assert "got those of" in capsys.readouterr().err
+    output.write_text("something\n")
+    assert explain(clip, "--model", predictions, "--output", str(output)) == 2
+    assert "expected a file that `affectgpt explain --output` wrote" in capsys.readouterr().err
+    assert output.read_text() == "something\n"
+
+
+def test_folder_without_clips_is_a_mistake(tmp_path, capsys):
+    assert explain(str(tmp_path)) == 2
+    assert "expected a folder of video or sound files" in capsys.readouterr().err
+
+
+def test_subtitle_file_is_read(checkpoint, clip, tmp_path, capsys):
+    (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nWell, well.\n")
+    assert explain(clip, "--model", checkpoint, "--json", "--subtitle", str(tmp_path / "words.srt")) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["subtitle"], row["subtitle_source"]) == ("Well, well.", "file words.srt")
+
+
+def test_subtitle_folder_gives_each_clip_its_own(folder, predictions, tmp_path, capsys):
+    (tmp_path / "subtitles").mkdir()
+    (tmp_path / "subtitles" / "b.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nFor b.\n")
+    clips = [str(folder / "a.mp4"), str(folder / "b.mp4")]
+    assert explain(*clips, "--model", predictions, "--json", "--subtitle", str(tmp_path / "subtitles")) == 0
+    assert [json.loads(line)["subtitle"] for line in capsys.readouterr().out.splitlines()] == [None, "For b."]
+
+
+@pytest.mark.parametrize("subtitle", ["missing.srt", "bad.srt"])
+def test_subtitle_file_that_cannot_be_read_is_a_mistake(clip, tmp_path, subtitle, capsys):
+    (tmp_path / "bad.srt").write_text("no cues")
+    assert explain(clip, "--subtitle", str(tmp_path / subtitle)) == 2
+    assert subtitle in capsys.readouterr().err
+
+
+def test_endpoint_is_named_before_a_clip_is_sent(clip, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("AFFECTGPT_CACHE", str(tmp_path))
+    with fake_endpoint(lambda request, number: says("So he seems sad.")) as endpoint:
+        assert explain(clip, "--model", endpoint.spec, "--json") == 0
+    printed = capsys.readouterr()
+    assert f"are sent to {endpoint.host}." in printed.err
+    row = json.loads(printed.out)
+    assert (row["host"], row["model"], row["protocol"], row["labels"]) == (endpoint.host, "fake", "direct", ["sad"])
+
+
+def test_endpoint_with_a_wrong_key_ends_the_run(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("AFFECTGPT_CACHE", str(tmp_path))
+    with fake_endpoint(lambda request, number: fails(401, "wrong key")) as endpoint:
+        assert explain(str(folder), "--model", endpoint.spec, "--json") == 1
+        assert len(endpoint.requests) == 1
+    assert "wrong key" in capsys.readouterr().err
+
+
+def test_two_steps_by_endpoints(clip, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("AFFECTGPT_CACHE", str(tmp_path))
+    with fake_endpoint(lambda request, number: says("So he seems sad.")) as endpoint:
+        models = [f"{endpoint.base_url}#{name}" for name in ("v", "a", "m")]
+        options = ["--video-model", models[0], "--audio-model", models[1], "--merge-model", models[2], "--subtitle", "Hi."]
+        assert explain(clip, *options, "--language", "zh", "--json") == 0
+        assert [request["model"] for request in endpoint.requests] == ["v", "a", "m"]
+    row = json.loads(capsys.readouterr().out)
+    assert (row["protocol"], row["model"], row["language"]) == ("two-step", "video v + audio a + merge m", "zh")
+
+
+def test_model_beside_a_video_model_is_a_mistake(clip, capsys):
+    assert explain(clip, "--model", "a", "--video-model", "b") == 2
+    assert "got both" in capsys.readouterr().err
+
+
+def test_asr_gives_the_words_where_none_are_given(folder, predictions, tmp_path, capsys):
+    whisper = make_whisper(tmp_path / "whisper")
+    clips = [str(folder / "a.mp4"), str(folder / "b.mp4")]
+    options = ["--model", predictions, "--json", "--asr", str(whisper)]
+    assert explain(*clips, *options) == 0
+    printed = capsys.readouterr()
+    assert f"Loading the speech recogniser {whisper}" in printed.err
+    assert explain(*clips, *options, "--subtitle", "One", "--subtitle", "Two") == 0
+    printed = capsys.readouterr()
+    assert "Loading the speech recogniser" not in printed.err
+    assert [json.loads(line)["subtitle_source"] for line in printed.out.splitlines()] == ["given", "given"]
+
+
+def test_asr_model_that_is_not_there_is_one_line(folder, predictions, tmp_path, capsys):
+    assert explain(str(folder / "a.mp4"), "--model", predictions, "--asr", str(tmp_path / "none")) == 2
+    assert "could not load the speech recogniser" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_quantization_without_its_package_is_one_line(checkpoint, clip, capsys, monkeypatch):
+    monkeypatch.setattr("affectgpt.generation.importlib.util.find_spec", lambda name: None)
+    assert explain(clip, "--model", checkpoint, "--quantization", "4bit") == 2
+    assert "affectgpt[quantization]" in capsys.readouterr().err.splitlines()[-1]

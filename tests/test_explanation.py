@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import av
 import numpy as np
@@ -9,12 +10,17 @@ import pytest
 import torch
 from media_files import make_clip
 from skimage import data, filters
-from tiny import make_tiny_model, make_tiny_processor
+from tiny import NUM_FRAMES, make_tiny_model, make_tiny_model_2025, make_tiny_processor, make_tiny_processor_2025
 from transformers import LogitsProcessor
 
-from affectgpt.explanation import DRAWING_SIZE, NOTICE, explain, explain_stream, load_model, looks_drawn
+import affectgpt
+from affectgpt.drawings import DRAWING_SIZE, looks_drawn
+from affectgpt.explanation import NOTICE, explain, explain_stream, load_model
 from affectgpt.media import MediaError, read_clip
+from affectgpt.subtitles import Subtitle
 from training.sketch import faces
+
+EXAMPLES = Path(affectgpt.__file__).parent / "assets" / "examples"
 
 ANSWER = 'The face smiles 😀. The voice breaks. The words "好的" are kind. So he seems happy and sad.'
 
@@ -185,6 +191,20 @@ def no_generation_runs():
 def test_explain_stream_bad_file_raises_when_advanced(model, processor, tmp_path):
     with pytest.raises(MediaError, match="nowhere.mp4"):
         next(explain_stream(model, processor, tmp_path / "nowhere.mp4"))
+
+
+def test_explain_records_what_it_went_by(model, processor, clip):
+    explanation = explain(model, processor, clip, subtitle=Subtitle(" Well,\nwell. ", "ASR w"), max_new_tokens=2)
+    assert (explanation.subtitle, explanation.subtitle_source) == ("Well, well.", "ASR w")
+    assert (explanation.protocol, explanation.host, explanation.language, explanation.faces) == ("direct", None, "en", None)
+
+
+def test_explain_in_chinese_asks_for_it_and_says_so(model, processor, clip):
+    explanation = explain(model, processor, clip, subtitle="Hi.", language="zh", logits_processor=[Says(processor, "Sad.###")])
+    assert explanation.language == "zh"
+    assert any("asked for Chinese" in note for note in explanation.notes)
+    with pytest.raises(ValueError, match="a language among en, zh"):
+        explain(model, processor, clip, language="fr")
 
 
 # Files
@@ -387,7 +407,64 @@ def test_load_model_other_kind_raises(tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("damage", ["cut weights", "no weights", "no tokenizer", "no processor", "no config", "half a config"])
+def test_load_model_partial_checkpoint_is_one_clear_error(model, processor, tmp_path, damage):
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    if damage == "cut weights":
+        weights = tmp_path / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif damage == "half a config":
+        (tmp_path / "config.json").write_text('{"model_type": "affect')
+    else:
+        kinds = {
+            "weights": "model.safetensors",
+            "tokenizer": "tokenizer*",
+            "processor": "processor_config.json",
+            "config": "config.json",
+        }
+        for file in tmp_path.glob(kinds[damage.removeprefix("no ")]):
+            file.unlink()
+    with pytest.raises((OSError, ValueError)) as caught:
+        load_model(tmp_path, device="cpu")
+    assert str(tmp_path) in str(caught.value) or tmp_path.name in str(caught.value)
+
+
+def test_load_model_raw_weights_say_that_they_must_be_converted(tmp_path):
+    (tmp_path / "checkpoint.pth").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match="must be converted first"):
+        load_model(tmp_path / "checkpoint.pth")
+
+
+def test_load_model_4bit_is_the_language_model_only(processor, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes, of the extra `quantization`, is not installed.")
+    make_tiny_model().save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, _ = load_model(tmp_path, quantization="4bit")
+    quantized = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
+    assert quantized and all(name.startswith("model.language_model.") for name in quantized)
+
+
+def test_load_model_unknown_precision_raises(tmp_path):
+    with pytest.raises(ValueError, match='such as "bfloat16"'):
+        load_model(tmp_path, dtype="sharp")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_load_model_device_that_is_not_there_raises(tmp_path):
     with pytest.raises(ValueError, match='got "cuda:0"'):
         load_model(tmp_path, device="cuda:0")
+
+
+def test_explain_face_model_is_given_crops_of_the_drawn_face(tmp_path):
+    """The 2025 architecture on a rendered clip: crops from the detector, masked and turned to BGR as its weights would want."""
+    model, processor = make_tiny_model_2025(), make_tiny_processor_2025(faces_are_masked=True)
+    example = next(EXAMPLES.glob("smile*.mp4"))
+
+    explanation = explain(model, processor, example, subtitle="Hello.", max_new_tokens=4)
+
+    assert explanation.faces == "detector"
+    assert len(explanation.frame_times) == NUM_FRAMES
+    precomputed = tmp_path / f"{example.stem}.npy"
+    np.save(precomputed, np.full((5, 112, 112, 3), 128, dtype=np.uint8))
+    assert explain(model, processor, example, faces=precomputed, max_new_tokens=4).faces == "precomputed"

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import NUM_FRAMES, make_tiny_config, make_tiny_processor
+from tiny import NUM_FRAMES, make_tiny_config, make_tiny_processor, make_tiny_processor_2025
 
 FRAMES = np.zeros((NUM_FRAMES, 28, 28, 3), dtype=np.uint8)
 SOUND = np.zeros(32_000, dtype=np.float32)
@@ -140,3 +140,70 @@ def test_clean_user_text_keeps_ordinary_text():
 def test_call_with_wrong_arguments_raises(arguments, error, message):
     with pytest.raises(error, match=message):
         PROCESSOR(**arguments)
+
+
+AUDIO_2025 = "The audio content is as follows: <Audio><AudioHere></Audio>. "
+FRAMES_2025 = "e uniformly sample raw frames from the video: <Video><FrameHere></Video>. "
+FACES_2025 = "e uniformly sample raw frames from the video and extract faces from these frames: <Video><FaceHere></Video>. "
+FUSION_2025 = "The audio and video merged info is: <Multi><MultiHere></Multi>. "
+IMAGE_2025 = "The image content is as follows: <Image><ImageHere></Image>. "
+SUBTITLE_2025 = "The subtitle of this video is: <Subtitle>Hi.</Subtitle>. "
+
+
+# The prompts of the authors' 2025 code, by what it calls their mode (`base_dataset.py`, commit d961cab).
+@pytest.mark.parametrize(
+    ("media", "subtitle", "expected"),
+    [
+        pytest.param(
+            ["audio", "video", "face"],
+            "Hi.",
+            f"###Human: {AUDIO_2025}Meanwhile, w{FRAMES_2025}Additionally, w{FACES_2025}{SUBTITLE_2025}",
+            id="faceframe",
+        ),
+        pytest.param(["audio", "face"], "Hi.", f"###Human: {AUDIO_2025}Meanwhile, w{FACES_2025}{SUBTITLE_2025}", id="face"),
+        pytest.param(["audio", "video"], "Hi.", f"###Human: {AUDIO_2025}Meanwhile, w{FRAMES_2025}{SUBTITLE_2025}", id="frame"),
+        pytest.param(["audio"], None, f"###Human: {AUDIO_2025}", id="audioonly"),
+        pytest.param([], "Hi.", f"###Human: {SUBTITLE_2025}", id="textonly"),
+        pytest.param(["face"], None, f"###Human: W{FACES_2025}", id="faceonly"),
+        pytest.param(["video"], None, f"###Human: W{FRAMES_2025}", id="frameonly"),
+        pytest.param(["image"], None, f"###Human: {IMAGE_2025}", id="image"),
+        pytest.param(["audio"], "Hi.", f"{AUDIO_2025}{SUBTITLE_2025}", id="audio_text"),
+        pytest.param(["face"], "Hi.", f"W{FACES_2025}{SUBTITLE_2025}", id="face_text"),
+        pytest.param(["video"], "Hi.", f"w{FRAMES_2025}{SUBTITLE_2025}", id="frame_text"),
+        pytest.param(["fusion"], "Hi.", f"###Human: {FUSION_2025}{SUBTITLE_2025}", id="multiface_text"),
+        pytest.param(
+            ["fusion", "audio", "face"],
+            "Hi.",
+            f"###Human: {FUSION_2025}{AUDIO_2025}Meanwhile, w{FACES_2025}{SUBTITLE_2025}",
+            id="multiface_audio_face_text",
+        ),
+        pytest.param(
+            ["fusion", "audio", "video"],
+            "Hi.",
+            f"###Human: {FUSION_2025}{AUDIO_2025}Meanwhile, w{FRAMES_2025}{SUBTITLE_2025}",
+            id="multiframe_audio_frame_text",
+        ),
+        pytest.param(
+            ["fusion", "audio", "face", "video"],
+            "Hi.",
+            f"###Human: {FUSION_2025}{AUDIO_2025}Meanwhile, w{FACES_2025}Meanwhile, w{FRAMES_2025}{SUBTITLE_2025}",
+            id="multiface_audio_face_frame_text",
+        ),
+    ],
+)
+def test_prompt_2025_is_rendered_from_what_is_present(media, subtitle, expected):
+    processor = make_tiny_processor_2025(media=media)
+    picture = "face" if "face" in media else "video"
+    present = {medium: True for medium in media if medium != "fusion"} | (
+        {picture: True, "audio": True} if "fusion" in media else {}
+    )
+
+    prompt = processor.render_prompt(**present, subtitle=subtitle, question="Why?")
+
+    end = "Now, please answer my question based on all the provided information. Why? ###Assistant: "
+    assert prompt == expected + end
+
+
+def test_processor_medium_without_a_token_raises():
+    with pytest.raises(ValueError, match="Expected a placeholder token for each of `media`, got none for face"):
+        make_tiny_processor_2025(face_token=None)

@@ -131,10 +131,10 @@ def make_tiny_processor_2025(media=("fusion", "audio", "face"), **changes) -> Af
         chat_template=CHAT_TEMPLATE_2025,
         media=media,
         video_token="<FrameHere>",
-        face_token="<FaceHere>",
-        fusion_token="<MultiHere>",
-        image_token="<ImageHere>",
         **{
+            "face_token": "<FaceHere>",
+            "fusion_token": "<MultiHere>",
+            "image_token": "<ImageHere>",
             "num_video_query_tokens": 1,
             "num_audio_query_tokens": 1,
             "faces_are_bgr": True,
