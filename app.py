@@ -1,6 +1,9 @@
 """The demo: a clip in, an explanation of what the person seems to feel out, streamed. `python app.py`, or a Gradio Space.
 
-The model is the one that ships with the package; `AFFECTGPT_MODEL=<folder or Hub id>` names another.
+The model is the one that ships with the package. `AFFECTGPT_MODEL=<folder, Hub id or endpoint>` names another; in its place
+`AFFECTGPT_VIDEO_MODEL`, `AFFECTGPT_AUDIO_MODEL` and `AFFECTGPT_MERGE_MODEL` name those of the two-step protocol. `AFFECTGPT_ASR`
+names a model that writes down what is said where no subtitle is given; `AFFECTGPT_QUANTIZATION=4bit` fits a large model on a small
+GPU.
 """
 
 import filecmp
@@ -15,14 +18,27 @@ except ImportError:
     spaces = None
 
 import gradio as gr
+from huggingface_hub import ModelCard
 from PIL import Image
 
 import affectgpt
-from affectgpt.explanation import NOTICE, SHIPPED_MODEL, Explanation, explain_stream, load_model
+from affectgpt.chat import ChatError, is_endpoint
+from affectgpt.explainers import AffectGPTExplainer, Explainer, load_explainer
+from affectgpt.explanation import LANGUAGES, NOTICE, Explanation
 from affectgpt.labels import split_sentences
 from affectgpt.media import Clip, MediaError, read_clip
+from affectgpt.media_models import NUM_FRAMES
+from affectgpt.subtitles import Transcriber
 
-MODEL = os.environ.get("AFFECTGPT_MODEL", SHIPPED_MODEL)
+# Empty values, as a Space's settings may have them, count as none.
+MODELS = {
+    "model": os.environ.get("AFFECTGPT_MODEL") or None,
+    "video_model": os.environ.get("AFFECTGPT_VIDEO_MODEL") or None,
+    "audio_model": os.environ.get("AFFECTGPT_AUDIO_MODEL") or None,
+    "merge_model": os.environ.get("AFFECTGPT_MERGE_MODEL") or None,
+}
+QUANTIZATION = os.environ.get("AFFECTGPT_QUANTIZATION") or None
+ASR_MODEL = os.environ.get("AFFECTGPT_ASR") or None
 EXAMPLES = Path(affectgpt.__file__).parent / "assets" / "examples"  # clips, and examples.json: {file name: subtitle}
 PAPER_URL = "https://huggingface.co/papers/2407.07653"
 AUTHORS_CODE_URL = "https://github.com/zeroQiaoba/AffectGPT"
@@ -52,29 +68,75 @@ Give it a clip of one person speaking: from picture, voice and words it explains
 It must not be used at work, in education, for hiring, policing, migration, credit, insurance or diagnosis.
 
 """
-LINKS = f"[Paper]({PAPER_URL}) · [Code of the paper's authors]({AUTHORS_CODE_URL}) · Model: "
-DRAWINGS_ONLY = """
-
-**This model knows drawn faces only**, such as the examples below, and declines clips of real people. `AFFECTGPT_MODEL=<folder or
-Hub id> python app.py` loads another one."""
+LINKS = f"[Paper]({PAPER_URL}) · [Code of the paper's authors]({AUTHORS_CODE_URL})"
+DRAWINGS_ONLY = (
+    "**This model knows drawn faces only**, such as the examples below, and declines clips of real people. "
+    "`AFFECTGPT_MODEL=<folder or Hub id> python app.py` loads another one."
+)
 PRIVACY = f"""A clip is deleted from this server once it is explained, the frames shown within {KEEP_SECONDS // 60} minutes; nothing
 is logged. Endpoint for `gradio_client`: `/analyze`."""
 
 HEADINGS = {"video": "Picture:", "audio": "Voice:", "text": "Words:"}
 
-Analyze = Callable[[str, str | None, bool], Iterator[Explanation]]
+Analyze = Callable[[str, str | None, bool, str], Iterator[Explanation]]
 
 
 def load_demo() -> gr.Blocks:
-    """Load `MODEL` and build the page around it."""
-    model, processor = load_model(MODEL)
+    """Load the models that the environment names and build the page around them."""
+    explainer = load_explainer(**MODELS, quantization=QUANTIZATION)
+    transcriber = Transcriber(ASR_MODEL) if ASR_MODEL else None
 
-    def analyze(path: str, subtitle: str | None, explain_anyway: bool) -> Iterator[Explanation]:
-        yield from explain_stream(model, processor, path, subtitle=subtitle, explain_anyway=explain_anyway)
+    def analyze(path: str, subtitle: str | None, explain_anyway: bool, language: str) -> Iterator[Explanation]:
+        if subtitle is None and transcriber is not None:
+            subtitle = transcriber.transcribe_clip(path, max_duration=MAX_CLIP_SECONDS)
+        yield from explainer.stream(path, subtitle=subtitle, explain_anyway=explain_anyway, language=language)
 
     if spaces:
         analyze = spaces.GPU(duration=GPU_SECONDS)(analyze)
-    return build_demo(analyze, num_frames=processor.image_processor.num_frames, drawings_only=model.config.drawings_only)
+    return build_demo(
+        analyze,
+        about=describe_model(explainer),
+        num_frames=frames_of(explainer),
+        drawings_only=explainer.drawings_only,
+        host=explainer.host,
+    )
+
+
+def frames_of(explainer: Explainer) -> int:
+    """How many frames of a clip the model looks at."""
+    return explainer.processor.image_processor.num_frames if isinstance(explainer, AffectGPTExplainer) else NUM_FRAMES
+
+
+def describe_model(explainer: Explainer) -> str:
+    """Which model answers, in Markdown: name, licence, what it goes by, and what it must not be trusted with."""
+    names = [name for name in MODELS.values() if name] or [explainer.name]
+    models = ", ".join(f"{model_link(name)} (licence: {licence_of(name)})" for name in names)
+    lines = [f"Model: {models}."]
+    if isinstance(explainer, AffectGPTExplainer):
+        sound = explainer.processor.feature_extractor
+        looks = "crops of the face in" if explainer.processor.takes_faces else "all of"
+        lines.append(
+            f"It looks at {looks} {frames_of(explainer)} frames and listens to {sound.num_clips} pieces of "
+            f"{sound.clip_duration:g} s: of a long clip it misses most."
+        )
+    elif explainer.protocol == "two-step":
+        lines.append("Clues are drawn from picture and sound first, then merged with the subtitle.")
+    if explainer.drawings_only:
+        lines.append(DRAWINGS_ONLY)
+    else:
+        lines.append("Its answers about people are guesses from outward signs, and have not been checked on people like yours.")
+    return " ".join(lines)
+
+
+def licence_of(name: str) -> str:
+    """The licence that a model's card states."""
+    if is_endpoint(name):
+        return "the operator's terms"
+    try:
+        data = ModelCard.load(Path(name) / "README.md" if os.path.isdir(name) else name).data
+    except (OSError, ValueError):  # no card, no connection, or a card that is none
+        return "not stated"
+    return getattr(data, "license_name", None) or data.license or "not stated"
 
 
 def check_request(video: str | None, subtitle: str | None, consent: bool) -> None:
@@ -104,23 +166,23 @@ def user_error(message: str) -> gr.Error:
 
 
 def explanations(
-    analyze: Analyze, video: str, subtitle: str | None, explain_anyway: bool, num_frames: int
+    analyze: Analyze, video: str, subtitle: str | None, explain_anyway: bool, language: str, num_frames: int
 ) -> Iterator[tuple[Explanation, list]]:
     """What `analyze` yields, each with the captioned frames. The upload is deleted when this ends, however it ends.
 
     Only a refused clip is kept, for "explain anyway".
 
     Raises:
-        gr.Error: the clip is too long or cannot be read.
+        gr.Error: the clip is too long or cannot be read, or the model behind an endpoint gives no answer.
     """
     refused = False
     try:
         clip = read_clip(video, num_frames=num_frames, max_duration=MAX_CLIP_SECONDS)
         frames = thumbnails(clip)
-        for explanation in analyze(video, (subtitle or "").strip() or None, explain_anyway):
+        for explanation in analyze(video, (subtitle or "").strip() or None, explain_anyway, language):
             refused = explanation.refused
             yield explanation, frames
-    except MediaError as error:
+    except (MediaError, ChatError, LookupError) as error:
         raise user_error(str(error).replace(video, Path(video).name)) from error
     finally:
         if not refused:
@@ -157,8 +219,10 @@ def thumbnails(clip: Clip) -> list[tuple[Image.Image, str]]:
 
 
 def model_link(name: str) -> str:
-    """Markdown for a model: the name of its folder, or a link to the Hub."""
-    return Path(name).name if os.path.isabs(name) or os.path.isdir(name) else f"[{name}](https://huggingface.co/{name})"
+    """Markdown for a model: the name of its folder, the address of an endpoint, or a link to the Hub."""
+    if is_endpoint(name):
+        return f"`{name}`"
+    return Path(name).name if os.path.isabs(name) or os.path.exists(name) else f"[{name}](https://huggingface.co/{name})"
 
 
 def read_examples() -> list[list[str]]:
@@ -169,36 +233,40 @@ def read_examples() -> list[list[str]]:
     return [[str(EXAMPLES / name), subtitle] for name, subtitle in json.loads(listing.read_text(encoding="utf-8")).items()]
 
 
-def build_demo(analyze: Analyze, *, model_name: str = MODEL, num_frames: int = 8, drawings_only: bool = False) -> gr.Blocks:
-    """The page around `analyze(path, subtitle, explain_anyway)`, which yields an `Explanation` whose text grows.
+def build_demo(
+    analyze: Analyze, *, about: str = "", num_frames: int = 8, drawings_only: bool = False, host: str | None = None
+) -> gr.Blocks:
+    """The page around `analyze(path, subtitle, explain_anyway, language)`, which yields an `Explanation` whose text grows.
 
-    `model_name` is a folder or a Hub id; `num_frames` is how many frames the model looks at; `drawings_only` says that it was
-    trained on drawings only.
+    `about` says in Markdown which model answers; `num_frames` is how many frames it looks at; `drawings_only` says that it was
+    trained on drawings only; `host` is where clips are sent, if they leave this machine.
     """
+    consent_line = CONSENT + (f" The clip is sent to {host}, and they know that too." if host else "")
 
-    def show(video: str | None, subtitle: str | None, consent: bool, explain_anyway: bool):
+    def show(video: str | None, subtitle: str | None, consent: bool, explain_anyway: bool, language: str):
         check_request(video, subtitle, consent)
         shown = None
-        for explanation, frames in explanations(analyze, video, subtitle, explain_anyway, num_frames):
+        for explanation, frames in explanations(analyze, video, subtitle, explain_anyway, language, num_frames):
             notes = "\n".join(f"- {note}" for note in explanation.notes)
             labels = [(label, label) for label in explanation.labels]
             # The frames do not change while the text grows: they are sent once.
             shown = gr.skip() if shown else gr.Gallery(frames, visible=bool(frames))
             yield by_modality(explanation), labels, notes, shown, gr.Checkbox(visible=explanation.refused or explain_anyway)
 
-    def answer(video: str | None, subtitle: str | None, consent: bool, explain_anyway: bool):
+    def answer(video: str | None, subtitle: str | None, consent: bool, explain_anyway: bool, language: str):
         """Explain what the person in a clip seems to feel; the text grows while it is written.
 
         `consent` must be true: the people in the clip know and agree, and the result will not be used at work, in education, for
         hiring, policing, migration, credit, insurance or diagnosis. `explain_anyway` lets a model that knows drawings only judge a
-        clip that it would decline. Returns text, labels, clues by modality, times in seconds, notes and a notice to show with it.
+        clip that it would decline. `language` is that of the answer, "en" or "zh". Returns text, labels, clues by modality, times
+        in seconds, notes and a notice to show with it.
         """
         check_request(video, subtitle, consent)
-        for explanation, _ in explanations(analyze, video, subtitle, explain_anyway, num_frames):
+        for explanation, _ in explanations(analyze, video, subtitle, explain_anyway, language, num_frames):
             yield explanation.to_dict()
 
     with gr.Blocks(title="AffectGPT", analytics_enabled=False, delete_cache=(60, KEEP_SECONDS)) as demo:
-        gr.Markdown(INTRODUCTION + LINKS + model_link(model_name) + (DRAWINGS_ONLY if drawings_only else ""))
+        gr.Markdown(INTRODUCTION + "\n\n".join([LINKS, about]))
         with gr.Row():
             with gr.Column(scale=2):
                 video = gr.Video(
@@ -210,7 +278,13 @@ def build_demo(analyze: Analyze, *, model_name: str = MODEL, num_frames: int = 8
                 subtitle = gr.Textbox(
                     "", label="What the person says (optional)", lines=2, max_length=MAX_SUBTITLE_CHARACTERS, placeholder="Subtitle"
                 )
-                consent = gr.Checkbox(label=CONSENT)
+                consent = gr.Checkbox(label=consent_line)
+                language = gr.Radio(
+                    [(name, code) for code, name in LANGUAGES.items()],
+                    value="en",
+                    label="Language of the answer",
+                    visible=not drawings_only,
+                )
                 explain_anyway = gr.Checkbox(label="Explain anyway: I know that this model never saw a real person.", visible=False)
                 button = gr.Button("Explain", variant="primary")
             with gr.Column(scale=3):
@@ -232,7 +306,7 @@ def build_demo(analyze: Analyze, *, model_name: str = MODEL, num_frames: int = 8
             gr.Examples(examples, inputs=[video, subtitle], label="Drawn examples", cache_examples=False, visible_columns=[0])
         gr.Markdown(PRIVACY)
 
-        inputs = [video, subtitle, consent, explain_anyway]
+        inputs = [video, subtitle, consent, explain_anyway, language]
         button.click(
             show,
             inputs,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -14,6 +15,7 @@ from media_files import make_clip
 from tiny import make_tiny_model, make_tiny_processor
 
 import app
+from affectgpt.chat import ChatError
 from affectgpt.explanation import NOTICE, Explanation
 from affectgpt.media import Clip
 
@@ -36,8 +38,9 @@ class StubModel:
     def __init__(self):
         self.calls = []
 
-    def __call__(self, path, subtitle, explain_anyway):
+    def __call__(self, path, subtitle, explain_anyway, language):
         self.calls.append((Path(path), subtitle, explain_anyway))
+        self.language = language
         if Path(path).name == "photo.mp4" and not explain_anyway:
             yield replace(EMPTY, text=REFUSAL, refused=True)
             return
@@ -73,7 +76,8 @@ def test_api_has_one_endpoint_with_plain_parameters(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert list(endpoints) == ["/analyze"]
     parameters = {parameter["parameter_name"]: parameter for parameter in endpoints["/analyze"]["parameters"]}
-    assert list(parameters) == ["video", "subtitle", "consent", "explain_anyway"]
+    assert list(parameters) == ["video", "subtitle", "consent", "explain_anyway", "language"]
+    assert parameters["language"]["parameter_default"] == "en"
     assert parameters["consent"]["parameter_default"] is False
     assert parameters["explain_anyway"]["parameter_default"] is False
 
@@ -97,6 +101,31 @@ def test_analyze_passes_stripped_subtitle_or_none(client, clip, stub):
     assert stub.calls[-1][1:] == ("I am fine.", False)
     analyze(client, clip, subtitle="  ")
     assert stub.calls[-1][1:] == (None, False)
+
+
+def test_analyze_passes_the_language_of_the_answer(client, clip, stub):
+    analyze(client, clip, language="zh")
+    assert stub.language == "zh"
+    analyze(client, clip)
+    assert stub.language == "en"
+
+
+def test_page_of_a_remote_model_names_its_host_in_the_line_of_consent():
+    boxes = [
+        block.label
+        for block in app.build_demo(StubModel(), host="api.example.org").blocks.values()
+        if isinstance(block, gr.Checkbox)
+    ]
+    assert any(label.startswith(app.CONSENT) and "is sent to api.example.org" in label for label in boxes)
+
+
+def test_error_of_an_endpoint_is_shown_and_not_an_answer(clip):
+    def fails(path, subtitle, explain_anyway, language):
+        raise ChatError("127.0.0.1: expected an answer, got none.")
+        yield
+
+    with pytest.raises(gr.Error, match="expected an answer, got none"):
+        list(app.explanations(fails, str(shutil.copy(clip, Path(clip).with_name("mine.mp4"))), None, False, "en", 8))
 
 
 def test_analyze_without_clip_raises(client):
@@ -178,19 +207,19 @@ def test_analyze_path_on_the_server_is_neither_read_nor_deleted(client, clip, st
 
 
 def test_explanations_model_error_deletes_upload_and_is_raised(clip, tmp_path):
-    def broken(path, subtitle, explain_anyway):
+    def broken(path, subtitle, explain_anyway, language):
         yield EMPTY
         raise RuntimeError("out of memory")
 
     upload = shutil.copy(clip, tmp_path / "upload.mp4")
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(app.explanations(broken, str(upload), "", False, 2))
+        list(app.explanations(broken, str(upload), "", False, "en", 2))
     assert not upload.exists()
 
 
 def test_explanations_closed_by_a_leaving_user_deletes_upload(clip, tmp_path):
     upload = shutil.copy(clip, tmp_path / "upload.mp4")
-    stream = app.explanations(StubModel(), str(upload), "", False, 2)
+    stream = app.explanations(StubModel(), str(upload), "", False, "en", 2)
     next(stream)
     stream.close()
     assert not upload.exists()
@@ -255,19 +284,56 @@ def test_build_demo_without_example_folder_shows_none(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("someone/affectgpt-7b", "(https://huggingface.co/someone/affectgpt-7b)"), ("/models/mine", "mine")]
+    ("name", "expected"),
+    [
+        ("someone/affectgpt-7b", "(https://huggingface.co/someone/affectgpt-7b)"),
+        ("/models/mine", "mine"),
+        ("https://api.example.org/v1#a-model", "`https://api.example.org/v1#a-model`"),
+    ],
 )
-def test_model_link_names_folder_or_hub_page(name, expected):
+def test_model_link_names_folder_hub_page_or_endpoint(name, expected):
     assert app.model_link(name).endswith(expected)
 
 
-def test_load_demo_tiny_model_explains_a_clip(clip, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("---\nlicense: cc-by-nc-4.0\n---\n# Model\n", "cc-by-nc-4.0"),
+        ("---\nlicense: other\nlicense_name: research-only\n---\n", "research-only"),
+        ("no metadata", "not stated"),
+        (None, "not stated"),
+    ],
+)
+def test_licence_is_what_the_card_states(tmp_path, card, expected):
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert app.licence_of(str(tmp_path)) == expected
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path):
     make_tiny_model().save_pretrained(tmp_path)
     make_tiny_processor().save_pretrained(tmp_path)
-    monkeypatch.setattr(app, "MODEL", str(tmp_path))
+    return tmp_path
+
+
+def test_load_demo_tiny_model_explains_a_clip(clip, tiny_checkpoint, monkeypatch):
+    monkeypatch.setitem(app.MODELS, "model", str(tiny_checkpoint))
     demo = app.load_demo()
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
     result = analyze(Client(url, verbose=False, analytics_enabled=False), clip, subtitle="Hello.")
     demo.close()
     assert len(result["frame_times"]) == 3
     assert result["duration"] == pytest.approx(2.0, abs=0.1)
+
+
+def test_describe_model_states_name_licence_and_what_it_goes_by(tiny_checkpoint, monkeypatch):
+    (tiny_checkpoint / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    monkeypatch.setitem(app.MODELS, "model", str(tiny_checkpoint))
+    explainer = app.load_explainer(**app.MODELS)
+    about = app.describe_model(explainer)
+    assert f"{tiny_checkpoint.name} (licence: cc-by-nc-4.0)" in about
+    assert "all of 3 frames and listens to 2 pieces of 2 s" in about
+    assert app.DRAWINGS_ONLY not in about
+    explainer.model.config.drawings_only = True
+    assert app.DRAWINGS_ONLY in app.describe_model(explainer)

@@ -48,7 +48,7 @@ pytestmark = [
 ]
 
 
-def stub(path, subtitle, explain_anyway):
+def stub(path, subtitle, explain_anyway, language):
     """Sentence by sentence, slowly; refuses clips called `photo.mp4` unless told to go on."""
     base = Explanation(
         text="",
