@@ -114,9 +114,9 @@ def describe_model(explainer: Explainer) -> str:
     lines = [f"Model: {models}."]
     if isinstance(explainer, AffectGPTExplainer):
         sound = explainer.processor.feature_extractor
-        looks = "crops of the face in" if explainer.processor.takes_faces else "all of"
+        face = "the face in " if explainer.processor.takes_faces else ""
         lines.append(
-            f"It looks at {looks} {frames_of(explainer)} frames and listens to {sound.num_clips} pieces of "
+            f"It looks at {face}{frames_of(explainer)} frames and listens to {sound.num_clips} pieces of "
             f"{sound.clip_duration:g} s: of a long clip it misses most."
         )
     elif explainer.protocol == "two-step":

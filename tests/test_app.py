@@ -333,7 +333,7 @@ def test_describe_model_states_name_licence_and_what_it_goes_by(tiny_checkpoint,
     explainer = app.load_explainer(**app.MODELS)
     about = app.describe_model(explainer)
     assert f"{tiny_checkpoint.name} (licence: cc-by-nc-4.0)" in about
-    assert "all of 3 frames and listens to 2 pieces of 2 s" in about
+    assert "It looks at 3 frames and listens to 2 pieces of 2 s" in about
     assert app.DRAWINGS_ONLY not in about
     explainer.model.config.drawings_only = True
     assert app.DRAWINGS_ONLY in app.describe_model(explainer)
