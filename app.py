@@ -121,9 +121,7 @@ def describe_model(explainer: Explainer) -> str:
         )
     elif explainer.protocol == "two-step":
         lines.append("Clues are drawn from picture and sound first, then merged with the subtitle.")
-    if explainer.drawings_only:
-        lines.append(DRAWINGS_ONLY)
-    else:
+    if not explainer.drawings_only:
         lines.append("Its answers about people are guesses from outward signs, and have not been checked on people like yours.")
     return " ".join(lines)
 
@@ -266,7 +264,7 @@ def build_demo(
             yield explanation.to_dict()
 
     with gr.Blocks(title="AffectGPT", analytics_enabled=False, delete_cache=(60, KEEP_SECONDS)) as demo:
-        gr.Markdown(INTRODUCTION + "\n\n".join([LINKS, about]))
+        gr.Markdown(INTRODUCTION + "\n\n".join([LINKS, f"{about} {DRAWINGS_ONLY if drawings_only else ''}"]))
         with gr.Row():
             with gr.Column(scale=2):
                 video = gr.Video(

@@ -334,6 +334,10 @@ def test_describe_model_states_name_licence_and_what_it_goes_by(tiny_checkpoint,
     about = app.describe_model(explainer)
     assert f"{tiny_checkpoint.name} (licence: cc-by-nc-4.0)" in about
     assert "It looks at 3 frames and listens to 2 pieces of 2 s" in about
-    assert app.DRAWINGS_ONLY not in about
-    explainer.model.config.drawings_only = True
-    assert app.DRAWINGS_ONLY in app.describe_model(explainer)
+    assert "have not been checked on people like yours" in about
+
+
+@pytest.mark.parametrize("drawings_only", [True, False])
+def test_page_says_whether_the_model_knows_drawings_only(drawings_only):
+    blocks = app.build_demo(StubModel(), drawings_only=drawings_only).blocks.values()
+    assert any(app.DRAWINGS_ONLY in (block.value or "") for block in blocks if isinstance(block, gr.Markdown)) is drawings_only

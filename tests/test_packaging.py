@@ -19,7 +19,8 @@ PINS = [Requirement(line) for line in LINES if line and not line.startswith("#")
 
 
 def test_requirements_are_exact_and_within_the_ranges():
-    ranges = [Requirement(line) for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["app"]]]
+    extras = PROJECT["optional-dependencies"]
+    ranges = [Requirement(line) for line in [*PROJECT["dependencies"], *extras["app"], *extras["faces"], *extras["llm"]]]
     ranges = {requirement.name: requirement for requirement in ranges}
     for pin in PINS:
         (exact,) = pin.specifier
