@@ -167,8 +167,8 @@ class AffectGPTProcessor(ProcessorMixin):
 
     @property
     def takes_faces(self) -> bool:
-        """Whether the model looks at face crops; otherwise it looks at whole frames."""
-        return "face" in self.media
+        """Whether the model looks at face crops; otherwise it looks at whole frames. A fusion by itself is of faces."""
+        return "face" in self.media or ("fusion" in self.media and "video" not in self.media)
 
     @property
     def _tokens(self) -> dict[str, tuple[str, int]]:
