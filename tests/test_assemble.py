@@ -542,3 +542,44 @@ for form in ("parts", "full"):
     assert parts["vision"]["repo_id"] == VISION and parts["vision"]["revision"] == hub.repo(VISION).branches["main"]
     sizes = [sum(file.stat().st_size for file in (tmp_path / form).rglob("*.safetensors")) for form in ("parts", "full")]
     assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("form", ["parts", "full"])
+def test_paper_model_is_assembled_and_said_to_be_untrained(hub, tmp_path, form):
+    """The repositories of the paper's model, each file under its released name, with tiny weights of the released layouts."""
+    import test_convert_video_llama as released
+    import torch
+
+    torch.manual_seed(0)
+    homes = tmp_path / "homes"
+    released.write_blip2(homes / "blip2")
+    released.write_llama(homes / "vicuna")
+    for folder, weights in {
+        "series/finetune-vicuna7b-v2.pth": {"model": released.branch_file("video")},
+        "series/finetune_vicuna7b_audiobranch.pth": {"model": released.branch_file("audio")},
+        "series/pretrain-vicuna7b.pth": {"model": {}},
+        "finetuned/imagebind_huge.pth": released.imagebind_file(),
+    }.items():
+        (homes / folder).parent.mkdir(exist_ok=True)
+        torch.save(weights, homes / folder)
+    for repo_id, name in (
+        (BLIP2, "blip2"),
+        (VIDEO_LLAMA, "series"),
+        (VIDEO_LLAMA_2, "finetuned"),
+        ("Vision-CAIR/vicuna-7b", "vicuna"),
+    ):
+        hub.add_repo(repo_id, homes / name)
+    code = "import sys, hub.assemble; sys.exit(hub.assemble.main(sys.argv[1:]))"
+    arguments = ["paper-vicuna", "--form", form, "--output", str(tmp_path / "out"), "--device", "cpu", "--yes"]
+
+    done = hub.run(code, *arguments, home=tmp_path / "home", check=False)
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "untrained assembly" in done.stdout and "28.64" in done.stdout
+    assert "What a viewer might read" in done.stdout
+    assert "research only" in done.stdout
+    parts = json.loads((tmp_path / "out" / "config.json").read_text())["parts"]
+    if form == "parts":
+        assert parts["language"]["repo_id"] == vicuna and parts["audio"]["repo_id"] == VIDEO_LLAMA_2
+    else:
+        assert parts is None
