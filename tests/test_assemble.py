@@ -580,6 +580,6 @@ def test_paper_model_is_assembled_and_said_to_be_untrained(hub, tmp_path, form):
     assert "research only" in done.stdout
     parts = json.loads((tmp_path / "out" / "config.json").read_text())["parts"]
     if form == "parts":
-        assert parts["language"]["repo_id"] == vicuna and parts["audio"]["repo_id"] == VIDEO_LLAMA_2
+        assert parts["language"]["repo_id"] == "Vision-CAIR/vicuna-7b" and parts["audio"]["repo_id"] == VIDEO_LLAMA_2
     else:
         assert parts is None
