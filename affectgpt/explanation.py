@@ -182,7 +182,7 @@ def load_model(
     Args:
         name_or_path (`str`): local folder or Hub id; by default the model that ships with the package, which knows drawings only.
         device (`str`, *optional*): where the model goes, such as "cpu" or "cuda:1"; by default the GPU if there is one.
-        dtype (`str` or `torch.dtype`, *optional*): by default bfloat16 on a GPU that computes in it, float32 on a CPU.
+        dtype (`str` or `torch.dtype`, *optional*): by default bfloat16 on a GPU that computes in it, else as saved.
         quantization (`str`, *optional*): "4bit" or "8bit", of the language model; needs bitsandbytes.
 
     Returns:

@@ -24,7 +24,7 @@ def loading_options(
         device (`str`, *optional*): such as "cpu", "cuda:1" or "auto" (spread over what there is); by default the GPU if there is
             one.
         dtype (`str` or `torch.dtype`, *optional*): such as "float16"; by default bfloat16 on a GPU that computes in it, the
-            precision the weights were saved in on another GPU, and float32 on a CPU.
+            precision the weights were saved in elsewhere: a 7B model takes 15 GB of a CPU's memory like this, and 31 in float32.
         quantization (`str`, *optional*): "4bit" (NF4) or "8bit"; needs bitsandbytes.
         keep (`list[str]`, *optional*): modules that quantization leaves as they are.
 
@@ -43,8 +43,8 @@ def loading_options(
             raise ValueError(f'Expected a precision such as "bfloat16" or "float32", got "{dtype}".')
         dtype = getattr(torch, dtype)
     if dtype in (None, "auto"):
-        on_cpu = device == "cpu" or not has_gpu
-        dtype = torch.float32 if on_cpu else torch.bfloat16 if torch.cuda.is_bf16_supported() else "auto"
+        on_gpu = device != "cpu" and has_gpu
+        dtype = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else "auto"
     options = {"device_map": device, "dtype": dtype}
     if quantization is not None:
         options["quantization_config"] = _quantization_config(quantization, dtype, keep)
