@@ -4,6 +4,7 @@ affectgpt explain clip.mp4 --subtitle "I thought you would call."
 affectgpt explain clips/ --model Qwen/Qwen2.5-Omni-7B --subtitle subtitles/ --output explanations.jsonl
 affectgpt explain clip.mp4 --video-model llava-hf/LLaVA-NeXT-Video-7B-hf --audio-model Qwen/Qwen2-Audio-7B-Instruct \
     --merge-model Qwen/Qwen2.5-7B-Instruct --asr openai/whisper-large-v3
+affectgpt corpus build --from mer2025-dataset/ --output emer
 """
 
 import argparse
@@ -13,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import __version__
+from . import __version__, corpus_cli
 
 SUCCESS, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         # An answer may hold characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="replace")
     try:
-        return _explain(args)
+        return corpus_cli.run(args) if args.command == "corpus" else _explain(args)
     except _UsageError as error:
         _complain(error)
         return USER_ERROR
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.jsonl",
         help="write one JSON object per clip and line there; clips that it has already are skipped, so a stopped run goes on",
     )
+    corpus_cli.add_parser(commands)
     return parser
 
 

@@ -21,6 +21,7 @@ from .drawings import DRAWING_SIZE, looks_drawn
 from .generation import answer_ids, growing_answer, loading_options
 from .labels import extract_labels, split_clues
 from .media import Clip, read_clip
+from .processing_affectgpt import IN_CHINESE
 from .subtitles import Subtitle, as_subtitle
 
 NOTICE = (
@@ -41,7 +42,6 @@ NO_ANSWER = "The model gave no answer."
 CUT_OFF = "The answer was cut off after {count} tokens, before its end. Raise `max_new_tokens` for the whole of it."
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff](?:[^A-Za-z]*[\u4e00-\u9fff]){9}")  # ten characters: more than a quoted word
-_IN_CHINESE = "请用中文回答。"
 _ASKED_IN_CHINESE = "The model learnt to answer in English and was asked for Chinese; it may not follow."
 # Parts of an AffectGPT model that 4-bit and 8-bit loading leave alone: small beside the language model, or trained here.
 _NOT_QUANTIZED = [
@@ -320,7 +320,7 @@ class _Request:
                 return
             self.base = self.base.with_notes(_NO_DRAWING)
         if language == "zh":
-            question = f"{question or processor.default_question} {_IN_CHINESE}"
+            question = f"{question or processor.default_question} {IN_CHINESE}"
             self.base = self.base.with_notes(_ASKED_IN_CHINESE)
         media = {"waveform": clip.waveform, "frames": clip.frames}
         if processor.takes_faces:

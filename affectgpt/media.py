@@ -185,7 +185,8 @@ def _check_file(path: str | os.PathLike) -> str:
     return name
 
 
-def _open(path: str):
+def open_container(path):
+    """An opened file or buffer of a known media format, for reading; `MediaError` if it is none."""
     try:
         return av.open(path, options={"format_whitelist": _CONTAINERS}, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
@@ -237,7 +238,7 @@ class _Scan:
 
 
 def _scan(path: str, *, max_duration: float | None, with_sound: bool) -> _Scan:
-    with _open(path) as container:
+    with open_container(path) as container:
         # 0 and None both mean that there is none.
         has_duration = container.duration and container.duration > 0 and container.format.name not in _GUESSED_DURATION
         stated = container.duration / av.time_base if has_duration else None
@@ -480,7 +481,7 @@ def _needed_packets(scan: _Scan, positions: list[int]) -> np.ndarray:
 
 def _decoded(path: str, scan: _Scan, needed: np.ndarray | None = None) -> Iterator[av.VideoFrame]:
     """The frames that decode, in the order in which they are shown; of the `needed` packets only, if given."""
-    with _open(path) as container:
+    with open_container(path) as container:
         stream = container.streams[scan.picture_index]
         if needed is not None:
             stream.thread_type = "AUTO"  # not for damaged files: which frames survive must not depend on threads

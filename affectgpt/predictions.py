@@ -28,8 +28,8 @@ _VIDEO_SUFFIXES = (
     ".webm",
     ".wmv",
 )
-_SOUND_SUFFIXES = (".aac", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")
-MEDIA_SUFFIXES = frozenset(_VIDEO_SUFFIXES + _SOUND_SUFFIXES)
+SOUND_SUFFIXES = (".aac", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")
+MEDIA_SUFFIXES = frozenset(_VIDEO_SUFFIXES + SOUND_SUFFIXES)
 _NAME_COLUMNS = ("name", "clip", "video", "filename", "file_name", "names", "filenames")
 _TEXT_COLUMNS = ("text", "description", "reason", "explanation", "answer", "prediction", "output", "response", "fileitems", "texts")
 _LABEL_COLUMNS = ("labels", "openset", "predicted_labels")

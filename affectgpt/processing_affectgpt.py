@@ -91,6 +91,9 @@ CHAT_TEMPLATE_2025 = """\
 {%- endfor -%}
 """
 
+# Follows a question whose answer is to be Chinese.
+IN_CHINESE = "请用中文回答。"
+
 PROMPT_TAGS = ["Audio", "Video", "Image", "Subtitle", "Multi", "AudioHere", "ImageHere", "FrameHere", "FaceHere", "MultiHere"]
 
 
@@ -298,7 +301,7 @@ class AffectGPTProcessor(ProcessorMixin):
 
         self._check_media(rows)
         is_training = answer is not None
-        prompts = [self._encode_prompt(is_training, {name: rows[name][index] for name in rows}) for index in range(num_rows)]
+        prompts = [self.encode_prompt(is_training, {name: rows[name][index] for name in rows}) for index in range(num_rows)]
         targets = []
         if is_training:
             # Prompt and answer are encoded apart and joined, as in the authors' code: a tokenizer may merge across the seam.
@@ -339,7 +342,8 @@ class AffectGPTProcessor(ProcessorMixin):
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _encode_prompt(self, is_training: bool, row: dict) -> list[int]:
+    def encode_prompt(self, is_training: bool, row: dict) -> list[int]:
+        """Ids of the prompt of one row, of which it is only asked what it has: the arguments of `__call__` by name."""
         prompt = self.render_prompt(
             video=row["frames"] is not None,
             audio=row["waveform"] is not None,

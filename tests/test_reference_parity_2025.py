@@ -425,7 +425,7 @@ def test_prompts_of_all_modes_equal_recorded(reference):
             "subtitle": subtitle if has_subtitle else None,
             "question": question,
         }
-        assert processor._encode_prompt(False, row) == recorded["input_ids"], mode
+        assert processor.encode_prompt(False, row) == recorded["input_ids"], mode
 
 
 # ---- training

@@ -142,12 +142,14 @@ def test_last_whole_checkpoint_passes_over_one_that_was_cut_off(tmp_path):
 
 
 def test_row_sequence_is_a_function_of_seed_and_index():
-    rows = list("abcde")
+    rows = [{"name": name} for name in "abcde"]
     sequence = RowSequence(rows, 12, seed=3)
     forward = [sequence[index] for index in range(12)]
     assert [RowSequence(rows, 12, seed=3)[index] for index in reversed(range(12))] == forward[::-1]
-    assert sorted(forward[:5]) == sorted(forward[5:10]) == rows
-    assert forward[:5] != forward[5:10]
+    assert [row["position"] for row in forward] == list(range(12))
+    names = [row["name"] for row in forward]
+    assert sorted(names[:5]) == sorted(names[5:10]) == list("abcde")
+    assert names[:5] != names[5:10]
     assert [RowSequence(rows, 12, seed=4)[index] for index in range(12)] != forward
 
 
@@ -158,6 +160,27 @@ def test_check_rows_lists_every_bad_row():
     ]
     with pytest.raises(ValueError, match=r"got 2 without: row 0 \(a\): no `description`; row 0 \(a\): no clip at nowhere.mp4"):
         check_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"language": "zh"}, "row 0 \\(a\\): no `description_zh`$"),
+        ({"label_share": 1.0}, "row 1 \\(b\\): no `labels`$"),
+        ({"label_share": 0.5}, None),
+    ],
+)
+def test_check_rows_looks_at_what_is_to_be_learnt(options, expected):
+    video = {"path": None, "bytes": b"x"}
+    rows = [
+        {"name": "a", "description": "Sad.", "description_zh": None, "labels": ["sad"], "video": video},
+        {"name": "b", "description": "Sad.", "description_zh": "悲伤。", "labels": [], "video": video},
+    ]
+    if expected is None:
+        check_rows(rows, **options)
+        return
+    with pytest.raises(ValueError, match=expected.rstrip("$")):
+        check_rows(rows, **options)
 
 
 def test_training_without_steps_raises_before_loading(world, tmp_path):

@@ -48,6 +48,22 @@ class DataArguments:
         default_factory=lambda: ["video", "audio", "text"],
         metadata={"help": "What the model may have of a clip: any of `video`, `audio` and `text` (the subtitle)."},
     )
+    language: str = field(default="en", metadata={"help": "Language of the answers, `en` or `zh`."})
+    label_share: float = field(
+        default=0.0, metadata={"help": "Share of the rows that answer with their labels instead of their explanation, 0 to 1."}
+    )
+    questions: list[str] = field(
+        default_factory=list, metadata={"help": "Asked for explanations, one drawn for each row. Default: the processor's own."}
+    )
+    modality_dropout: str = field(
+        default="{}", metadata={"help": 'Probabilities with which a row loses a modality, as JSON, e.g. {"audio": 0.1}.'}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Tokens of a row; longer explanations are cut at the end of a sentence, and counted."}
+    )
+    faces_folder: str | None = field(
+        default=None, metadata={"help": "Face crops by the names of rows (.npy), for models that look at faces."}
+    )
 
 
 class RowSequence(Dataset):
@@ -69,7 +85,8 @@ class RowSequence(Dataset):
         number, position = divmod(index, len(self.rows))
         if number != self._pass:
             self._pass, self._order = number, np.random.default_rng([self.seed, number]).permutation(len(self.rows))
-        return self.rows[int(self._order[position])]
+        # Its place in the run is what the collator's draws depend on.
+        return {**self.rows[int(self._order[position])], "position": index}
 
 
 class SequenceTrainer(Trainer):
@@ -79,22 +96,27 @@ class SequenceTrainer(Trainer):
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
 
-def check_rows(rows) -> None:
+def check_rows(rows, *, language: str = "en", label_share: float = 0.0) -> None:
     """Refuse a corpus with rows that cannot be trained on, all of them listed, before any step is taken.
 
     Raises:
-        ValueError: for rows without an explanation or whose clip is missing or empty.
+        ValueError: for rows without an answer of the kind that is to be learnt, or whose clip is missing or empty.
     """
     problems = []
+    column = "description" if language == "en" else f"description_{language}"
     for number, row in enumerate(rows):
-        if not (row["description"] or "").strip():
-            problems.append(f"row {number} ({row['name']}): no `description`")
+        has_description = bool((row[column] or "").strip())
+        # A row that may answer with either gives the one that it has.
+        if label_share < 1 and not has_description and not (label_share > 0 and row["labels"]):
+            problems.append(f"row {number} ({row['name']}): no `{column}`")
+        if label_share == 1 and not row["labels"]:
+            problems.append(f"row {number} ({row['name']}): no `labels`")
         path, embedded = row["video"]["path"], row["video"]["bytes"]
         if embedded is None and not (path and os.path.isfile(path) and os.path.getsize(path)):
             problems.append(f"row {number} ({row['name']}): no clip at {path}")
     if problems:
         raise ValueError(
-            f"Expected a clip and an explanation in each of {len(rows)} rows, got {len(problems)} without: {'; '.join(problems)}. "
+            f"Expected a clip and an answer in each of {len(rows)} rows, got {len(problems)} without: {'; '.join(problems)}. "
             "Mend or drop these rows."
         )
 
@@ -132,14 +154,28 @@ def main(arguments: list[str] | None = None) -> None:
     model = AffectGPTForConditionalGeneration.from_pretrained(model_args.model_name_or_path)
     train_only(model, model_args.trainable_modules)
     rows = load_dataset(data_args.dataset_name, data_args.dataset_config, split=data_args.dataset_split)
-    check_rows(rows)
+    check_rows(rows, language=data_args.language, label_share=data_args.label_share)
+    collator = AffectGPTCollator(
+        processor,
+        modalities=tuple(data_args.modalities),
+        language=data_args.language,
+        label_share=data_args.label_share,
+        questions=tuple(data_args.questions),
+        dropout=json.loads(data_args.modality_dropout),
+        max_length=data_args.max_length,
+        faces_folder=data_args.faces_folder,
+        seed=training_args.seed,
+    )
+    if data_args.max_length is not None:
+        cut = collator.cut_rows(rows)
+        logger.info("%d of %d explanations are cut to %d tokens a row.", len(cut), len(rows), data_args.max_length)
     batch_size = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
 
     trainer = SequenceTrainer(
         model=model,
         args=training_args,
         train_dataset=RowSequence(rows, training_args.max_steps * batch_size, training_args.seed),
-        data_collator=AffectGPTCollator(processor, modalities=tuple(data_args.modalities)),
+        data_collator=collator,
         processing_class=processor,
     )
     num_trainable = {name: sum(p.numel() for p in model.get_submodule(name).parameters()) for name in model_args.trainable_modules}
