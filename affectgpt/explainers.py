@@ -190,7 +190,7 @@ class TwoStepExplainer(_Streaming):
             raise ValueError(f"Expected a video model that sees, got {video.name}, which does not.")
         if audio is not None and not audio.hears:
             raise ValueError(f"Expected an audio model that hears, got {audio.name}, which does not.")
-        self._video, self._audio, self._merge = video, audio, merge
+        self._video, self._audio, self.merge_model = video, audio, merge
         parts = {"video": video, "audio": audio, "merge": merge}
         self.name = " + ".join(f"{part} {model.name}" for part, model in parts.items() if model is not None)
         hosts = dict.fromkeys(model.host for model in parts.values() if model is not None and model.host)
@@ -225,9 +225,10 @@ class TwoStepExplainer(_Streaming):
             if answer.text:
                 base = dataclasses.replace(base, clues={**base.clues, what: answer.text})
             yield base
-        yield self._merged(base, question)
+        yield self.merged(base, question)
 
-    def _merged(self, base: Explanation, question: str | None) -> Explanation:
+    def merged(self, base: Explanation, question: str | None) -> Explanation:
+        """`base` with what the merge model makes of its clues and its subtitle."""
         base, words = _harmless(base, "subtitle", base.subtitle)
         base, asked = _harmless(base, "question", " ".join((question or "").split()) or None)
         clues = base.clues
@@ -237,10 +238,10 @@ class TwoStepExplainer(_Streaming):
             # As in the authors' code. In another language the merge has to translate.
             return dataclasses.replace(base.with_text(*clues.values()), clues=clues).with_notes(_KEPT_CLUE)
         prompt = merge_prompt(clues, words, base.language) + (f"\n{asked}" if asked else "")
-        if self._merge.host is not None:
+        if self.merge_model.host is not None:
             what = " and ".join(["the clues"] * bool(clues) + ["the subtitle"] * bool(words))
-            base = base.with_notes(f"To be merged, {what} were sent to {self._merge.host}.")
-        answer = self._merge.ask([{"role": "user", "content": prompt}])
+            base = base.with_notes(f"To be merged, {what} were sent to {self.merge_model.host}.")
+        answer = self.merge_model.ask([{"role": "user", "content": prompt}])
         return dataclasses.replace(_finished(base, answer, None), clues=clues)
 
 

@@ -171,11 +171,6 @@ def group_labels(
     return groupings if is_batch else groupings[0]
 
 
-def stated_labels(text: str) -> list[str]:
-    """`extract_labels` of one English answer."""
-    return extract_labels(text)
-
-
 def parse_labels(answer: str) -> list[str]:
     """Read a model's list of labels: `[happy, sad]`, with or without quotes, in Chinese punctuation or a code fence.
 

@@ -93,7 +93,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Prediction]]:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Prediction]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").split("\n")  # `splitlines` also splits at characters that JSON allows in a text
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

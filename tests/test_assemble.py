@@ -23,7 +23,7 @@ SHARD, INDEX = "model-00002-of-00004.safetensors", "model.safetensors.index.json
 # Runs the command once for each line of JSON, with a converter that only notes what it was given. One process for all tests, for
 # importing the clients takes longer than what they do here.
 CLIENT = """
-import io, json, os, sys, traceback
+import io, json, os, signal, sys, traceback
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from unittest.mock import patch
 import hub.assemble
 from huggingface_hub import constants
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
 constants.DOWNLOAD_CHUNK_SIZE = 50  # the client writes no less at a time
 
 @dataclass

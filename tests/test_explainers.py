@@ -372,7 +372,7 @@ def test_two_steps_hosts_are_named(clip):
 def test_two_steps_by_name_share_one_model(checkpoint, clip):
     name = str(checkpoint("qwen2_5_omni"))
     explainer = load_explainer(video_model=name, audio_model=name, device="cpu")
-    assert explainer._video is explainer._audio is explainer._merge
+    assert explainer._video is explainer._audio is explainer.merge_model
     explanation = explainer.explain(clip, subtitle="Hi.", max_new_tokens=3)
     assert explanation.protocol == "two-step"
     assert explanation.model == f"video {name} + audio {name} + merge {name}"

@@ -18,7 +18,6 @@ from affectgpt.labels import (
     parse_labels,
     split_clues,
     split_sentences,
-    stated_labels,
 )
 from affectgpt.metrics import f_score, set_score
 from training.sketch import scenarios
@@ -51,7 +50,7 @@ ANSWER = (
     ],
 )
 def test_stated_labels_of_a_conclusion_are_its_emotions(conclusion, labels):
-    assert stated_labels(conclusion) == labels
+    assert extract_labels(conclusion) == labels
 
 
 @pytest.mark.parametrize(
@@ -65,14 +64,14 @@ def test_stated_labels_of_a_conclusion_are_its_emotions(conclusion, labels):
     ],
 )
 def test_stated_labels_of_free_prose_are_found(text, labels):
-    assert stated_labels(text) == labels
+    assert extract_labels(text) == labels
 
 
 @pytest.mark.parametrize(
     ("text", "labels"), [("[happy, sad]", ["happy", "sad"]), ("Output: ['Glad', \"glad\", 'shy']", ["glad", "shy"]), ("[]", [])]
 )
 def test_stated_labels_of_a_list_are_its_items(text, labels):
-    assert stated_labels(text) == labels
+    assert extract_labels(text) == labels
 
 
 @pytest.mark.parametrize(
@@ -85,13 +84,13 @@ def test_stated_labels_of_a_list_are_its_items(text, labels):
     ],
 )
 def test_stated_labels_without_conclusion_are_none(text):
-    assert stated_labels(text) == []
+    assert extract_labels(text) == []
 
 
 def test_stated_labels_ignore_what_is_quoted():
     text = 'The words are, "Overall, the person seems glad [glad]." Therefore, the person seems hurt.'
-    assert stated_labels(text) == ["hurt"]
-    assert stated_labels('["hurt", "sad"]') == ["hurt", "sad"]
+    assert extract_labels(text) == ["hurt"]
+    assert extract_labels('["hurt", "sad"]') == ["hurt", "sad"]
 
 
 def test_split_sentences_leaves_quotations_whole():
@@ -108,7 +107,7 @@ def test_split_clues_sorts_sentences_by_modality():
         "audio": "The voice trembles and breaks off.",
         "text": 'The subtitle says, "I am fine. Really, I am." Said like that, these words hide something.',
     }
-    assert stated_labels(ANSWER) == ["worried", "sad", "tense"]
+    assert extract_labels(ANSWER) == ["worried", "sad", "tense"]
 
 
 def test_split_clues_of_the_beginning_of_an_answer_are_what_stands_there():
@@ -124,7 +123,7 @@ def test_drawn_worlds_descriptions_are_read_back():
     for split in ("coarse", "test"):
         for scene in scenarios.sample_scenes(split, 100, seed=3):
             row = scenarios.row_of(scene)
-            assert stated_labels(row["description"]) == row["labels"]
+            assert extract_labels(row["description"]) == row["labels"]
             assert split_clues(row["description"]) == row["clues"]
 
 

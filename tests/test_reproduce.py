@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from affectgpt.metrics import set_score
-from training import reproduce, runs
+from training import losses, reproduce, runs
 from training.report import main as write_report
 from training.report import report_html
 
@@ -132,7 +132,7 @@ def test_claims_say_what_holds_what_does_not_and_what_no_run_can_tell(world):
     verdicts = {claim["claim"]: claim["verdict"] for claim in record["claims"]}
     together = "Two MLLMs together, one for voice and one for picture, are better than each alone."
     assert verdicts[together] == "holds"
-    assert sum(verdict == "no runs that could tell" for verdict in verdicts.values()) == 5
+    assert sum(verdict == "no runs that could tell" for verdict in verdicts.values()) == 6
     assert f"**{together}** Holds." in markdown
     evidence = next(claim["evidence"] for claim in record["claims"] if claim["claim"] == together)
     assert {(item["first"], item["second"]) for item in evidence} == {
@@ -151,12 +151,84 @@ def test_claim_of_likeness_holds_only_within_the_margin(world):
     common = {"model": "Ours", "modalities": "LVA", "protocol": "direct", "stage1": "50-epoch", "en": ["SALMONN-0.jsonl"]}
     entries = [{**common, "initialisation": "pretrained"}, {**common, "initialisation": "random"}]
     (world / "systems.json").write_text(json.dumps(entries))
-    assert reproduce_command(world, "claims", "--exact")[1]["claims"][-1]["verdict"] == "holds"
+    assert verdict_on(reproduce_command(world, "claims", "--exact")[1], "initialisation") == "holds"
     entries[1]["en"] = ["SALMONN+mPLUG-Owl-0.jsonl"]
     (world / "systems.json").write_text(json.dumps(entries))
     markdown, record = reproduce_command(world, "claims", "--exact")
-    assert record["claims"][-1]["verdict"] == "does not hold"
+    assert verdict_on(record, "initialisation") == "does not hold"
     assert "initialisation random" in markdown
+
+
+def verdict_on(record: dict, word: str) -> str:
+    (verdict,) = (claim["verdict"] for claim in record["claims"] if word in claim["claim"])
+    return verdict
+
+
+def write_checkpoints(world: Path, values: list[float], shares: list[float]) -> None:
+    """Checkpoints of one training run, each with a Trainer's log up to its step, and systems.json with what they answered."""
+    entries = []
+    for number, share in enumerate(shares, start=1):
+        folder = world / "run" / f"checkpoint-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        history = [{"step": step, "loss": values[step - 1]} for step in range(1, number + 1) for _ in range(5)]
+        state = {"global_step": number, "log_history": [*history, {"step": number, "eval_loss": 9.0}]}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        write_jsonl(world / f"{number}.jsonl", guesses(share, 0))
+        entry = {"model": f"step {number}", "modalities": "LVA", "protocol": "direct", "en": [f"{number}.jsonl"]}
+        entries.append({**entry, "checkpoint": f"run/checkpoint-{number}"})
+    (world / "systems.json").write_text(json.dumps(entries))
+
+
+def test_claim_about_the_loss_is_judged_by_rank_correlation_over_checkpoints(world):
+    number = 30
+    falling = [1 / (1 + step) for step in range(number)]
+    rising = [step / number for step in range(number)]
+    write_checkpoints(world, falling, rising)
+    markdown, record = reproduce_command(world, "claims", "--exact")
+    assert verdict_on(record, "loss") == "does not hold"
+    (evidence,) = record["claims"][-1]["evidence"]
+    assert (evidence["n"], evidence["run"]) == (number, (world / "run").as_posix())
+    assert evidence["rho"] < -0.9 and evidence["low"] <= evidence["rho"] <= evidence["high"] < -0.5
+    assert f"| {number} | -0.9" in markdown or f"| {number} | -1.0" in markdown
+    draw = np.random.default_rng(0)
+    write_checkpoints(world, falling, list(draw.permutation(rising)))
+    assert verdict_on(reproduce_command(world, "claims", "--exact")[1], "loss") == "holds"
+    write_checkpoints(world, falling[:5], rising[:25:5])
+    assert verdict_on(reproduce_command(world, "claims", "--exact")[1], "loss") == "cannot be told at this n"
+    write_checkpoints(world, falling[:3], rising[:3])
+    markdown, record = reproduce_command(world, "claims", "--exact")
+    assert verdict_on(record, "loss") == "cannot be told at this n"
+    assert record["claims"][-1]["evidence"][0]["low"] is None
+
+
+def test_claim_about_the_loss_survives_a_record(world):
+    write_checkpoints(world, [0.5, 0.4, 0.3, 0.2], [0.1, 0.4, 0.6, 0.9])
+    _, record = reproduce_command(world, "claims", "--exact")
+    (world / "out" / "claims.json").rename(world / "record.json")
+    assert reproduce_command(world, "claims", "--record", str(world / "record.json"))[1] == record
+
+
+def test_training_loss_is_that_of_the_last_logged_steps(tmp_path):
+    assert losses.training_loss(tmp_path) is None
+    history = [{"step": step, "loss": float(step)} for step in range(1, 11)] + [{"step": 20, "loss": 100.0}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"global_step": 10, "log_history": history}))
+    assert losses.training_loss(tmp_path) == {"run": tmp_path.as_posix(), "step": 10, "loss": 8.0}
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"global_step": 10, "log_history": []}))
+    assert losses.training_loss(tmp_path) is None
+    (tmp_path / "trainer_state.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"log of a Trainer in .*trainer_state\.json"):
+        losses.training_loss(tmp_path)
+
+
+def test_rank_correlation_counts_ties_and_knows_its_limits():
+    assert losses.spearman([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
+    assert losses.spearman([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(0.9486833)
+    assert losses.spearman([1, 1, 1], [1, 2, 3]) is None
+    low, high = losses.correlation_interval(0.5, 28)
+    # By hand: atanh(0.5) = 0.5493, error 1.96 * sqrt(1.125 / 25) = 0.4158.
+    assert (low, high) == (pytest.approx(np.tanh(0.1335), abs=1e-3), pytest.approx(np.tanh(0.9651), abs=1e-3))
+    assert losses.correlation_interval(1.0, 4)[0] < 0
+    assert losses.correlation_interval(0.9, 3) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from affectgpt.labels import split_clues, stated_labels
+from affectgpt.labels import extract_labels, split_clues
 from training.sketch.scenarios import (
     COMBINATIONS,
     EXPRESSIONS,
@@ -200,7 +200,7 @@ def test_row_of_states_labels_and_clues_that_can_be_read_back():
     for split in SPLITS:
         for scene in sample_scenes(split, 150, seed=2):
             row = row_of(scene)
-            assert row["labels"] == labels_of(*parts(scene)) == stated_labels(row["description"])
+            assert row["labels"] == labels_of(*parts(scene)) == extract_labels(row["description"])
             assert row["clues"] == split_clues(row["description"]) and list(row["clues"]) == ["video", "audio", "text"]
             assert 45 <= len(row["description"].split()) <= 75
 

@@ -1,19 +1,32 @@
 """One page that shows, clip by clip, what was annotated, what was predicted, how both were grouped and what met. Worst clips first.
 
     python -m training.report --truth test.jsonl --predictions answers.jsonl --output report.html
+    python -m training.report --record results/test.json --output report.html
 
-The page is a single file that needs nothing else and may be opened from disk.
+The second form takes what `training.evaluate` or `training.reproduce` wrote, and asks no model anything. The page is a single file
+that needs nothing else and may be opened from disk.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 from affectgpt.explanation import NOTICE
 from affectgpt.metrics import SetScore, bootstrap_interval, label_groups, normalised, set_score
 from affectgpt.predictions import read_predictions
-from training.runs import BACKEND_HELP, LANGUAGES, for_clips, group_clips, load_backend, read_labels, read_truth
+from training.runs import (
+    BACKEND_HELP,
+    LANGUAGES,
+    Run,
+    for_clips,
+    group_clips,
+    load_backend,
+    read_labels,
+    read_record,
+    read_truth,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --met: #1a7f37; --missed: #9a6700; --wrong: #b42318; --line: #8884; }
@@ -39,6 +52,7 @@ def report_html(
     predicted: Mapping[str, Sequence[str]],
     groups: Mapping[str, Sequence[Sequence[str]]] | None = None,
     texts: Mapping[str, str] | None = None,
+    remarks: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The page.
 
@@ -46,6 +60,7 @@ def report_html(
         title: heading; what was run on what.
         truth, predicted, groups: as `affectgpt.metrics.set_score` takes them.
         texts: clip -> the answer that the labels are from, to unfold; may lack clips.
+        remarks: clip -> what else is to be said of the answer, a line each; may lack clips.
 
     Raises:
         ValueError, TypeError: as `set_score`.
@@ -53,7 +68,8 @@ def report_html(
     score = set_score(truth, predicted, groups)
     worst_first = sorted(score.per_clip, key=lambda name: sum(score.per_clip[name]))
     rows = [
-        _clip_row(name, score.per_clip[name], truth[name], predicted[name], groups and groups[name], (texts or {}).get(name))
+        _clip_row(name, score.per_clip[name], truth[name], predicted[name], groups and groups[name])
+        + _answer_row((texts or {}).get(name), (remarks or {}).get(name, ()))
         for name in worst_first
     ]
     skipped = [name for name in truth if name not in score.per_clip]
@@ -87,7 +103,6 @@ def _clip_row(
     truth: Sequence[str],
     predicted: Sequence[str],
     groups: Sequence[Sequence[str]] | None,
-    text: str | None,
 ) -> str:
     group_of = label_groups(groups or [])
     annotated, answered = ({group_of.get(label, label) for label in normalised(labels, name)} for labels in (truth, predicted))
@@ -95,10 +110,15 @@ def _clip_row(
     joined = [" = ".join(dict.fromkeys(normalised(group, name))) for group in groups or [] if len(group) > 1]
     shown = "".join(f'<span class="group">{escape(group)}</span>' for group in joined)
     numbers = "".join(f'<td class="number">{100 * value:.0f}</td>' for value in (sum(pair) / 2, *pair))
-    row = f"<tr><td>{escape(name)}</td>{numbers}<td>{wanted}</td><td>{given}</td><td>{shown}</td></tr>"
-    if not text:
-        return row
-    return f'{row}\n<tr class="answer"><td colspan="7"><details><summary>answer</summary><p>{escape(text)}</p></details></td></tr>'
+    return f"<tr><td>{escape(name)}</td>{numbers}<td>{wanted}</td><td>{given}</td><td>{shown}</td></tr>"
+
+
+def _answer_row(text: str | None, remarks: Sequence[str]) -> str:
+    if not text and not remarks:
+        return ""
+    listed = f"<ul>{''.join(f'<li>{escape(remark)}</li>' for remark in remarks)}</ul>" if remarks else ""
+    answer = f"<details><summary>answer</summary><p>{escape(text or '')}</p>{listed}</details>"
+    return f'\n<tr class="answer"><td colspan="7">{answer}</td></tr>'
 
 
 def _labels(labels: Sequence[str], other: set[str], group_of: Mapping[str, str], name: str, kind: str) -> str:
@@ -112,23 +132,55 @@ def _label(text: str, kind: str) -> str:
     return f'<span class="label {kind}">{escape(text)}</span>'
 
 
+def record_html(truth: Mapping[str, Sequence[str]], run: Run, title: str) -> str:
+    """The page of one recorded run, with the clues that its answers have wrong."""
+    remarks = {name: values.get("wrong_clues", []) for name, values in run.per_clip.items()}
+    return report_html(title, truth, run.labels, run.groups, run.texts, remarks)
+
+
+def _chosen(record: str, name: str | None, language: str, number: int) -> tuple[dict, Run, str]:
+    truth, systems, results, _ = read_record(record)
+    chosen = [system for system in systems if name in (None, system.title)]
+    runs = results[chosen[0].key].get(language) if len(chosen) == 1 else None
+    if runs is None or not 0 <= number < len(runs.runs):
+        there = "; ".join(
+            f"{system.title}: {', '.join(f'{len(result.runs)} {code}' for code, result in results[system.key].items())}"
+            for system in systems
+        )
+        raise ValueError(
+            f"Expected one run to show, got {name or 'any system'}, {language}, run {number} of {record}, which has: {there}. Name "
+            "it by --system, --language and --run."
+        )
+    return truth, runs.runs[number], chosen[0].title
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--truth", required=True, help="Annotated labels of the clips: .jsonl, .csv, .npz or .parquet.")
-    parser.add_argument("--predictions", required=True, help="What was said about them: .jsonl, .csv or .npz.")
+    parser.add_argument("--truth", help="Annotated labels of the clips: .jsonl, .csv, .npz or .parquet.")
+    parser.add_argument("--predictions", help="What was said about them: .jsonl, .csv or .npz.")
+    parser.add_argument("--record", help="In place of both: the .json of training.evaluate or training.reproduce.")
+    parser.add_argument("--system", help="Which system of the record; may be left out if it has one.")
+    parser.add_argument("--run", type=int, default=0, help="Which of its runs, counted from 0.")
     parser.add_argument("--output", required=True, help="The page (.html).")
-    parser.add_argument("--title", help="Heading; the name of the predictions' file if left out.")
-    parser.add_argument("--language", default="en", choices=LANGUAGES, help="Of descriptions from which labels are extracted.")
+    parser.add_argument("--title", help="Heading; the name of the system or of the predictions' file if left out.")
+    parser.add_argument("--language", default="en", choices=LANGUAGES, help="Of the answers.")
     parser.add_argument("--backend", default="lexicon", help=BACKEND_HELP)
     parser.add_argument("--exact", action="store_true", help="Compare labels as they stand, without groups.")
     args = parser.parse_args(arguments)
 
-    truth, backend = read_truth(args.truth), load_backend(args.backend)
-    labels = read_labels(args.predictions, language=args.language, backend=backend)
-    predicted = for_clips(labels, truth, args.predictions)
-    groups = None if args.exact else group_clips(truth, predicted, backend)
-    texts = {name: prediction.text for name, prediction in read_predictions(args.predictions).items()}
-    page = report_html(args.title or Path(args.predictions).name, truth, predicted, groups, texts)
+    if args.record and not (args.truth or args.predictions):
+        truth, run, title = _chosen(args.record, args.system, args.language, args.run)
+        run = replace(run, groups=None) if args.exact else run
+        page = record_html(truth, run, args.title or title)
+    elif args.truth and args.predictions and not args.record:
+        truth, backend = read_truth(args.truth), load_backend(args.backend)
+        labels = read_labels(args.predictions, language=args.language, backend=backend)
+        predicted = for_clips(labels, truth, args.predictions)
+        groups = None if args.exact else group_clips(truth, predicted, backend)
+        texts = {name: prediction.text for name, prediction in read_predictions(args.predictions).items()}
+        page = report_html(args.title or Path(args.predictions).name, truth, predicted, groups, texts)
+    else:
+        parser.error("give --truth and --predictions, or --record")
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     Path(args.output).write_text(page, encoding="utf-8")
     print(f"Wrote {args.output}.")

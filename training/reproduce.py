@@ -3,6 +3,7 @@
     python -m training.reproduce table1 --truth whole.jsonl --systems systems.json --output results/table1
     python -m training.reproduce table8 --truth test.jsonl --systems systems.json --output results/table8
     python -m training.reproduce claims --truth whole.jsonl --systems systems.json --output results/claims
+    python -m training.reproduce table8 --record results/ours.json results/salmonn.json --output results/table8
 
 Tables 1 and 6 are on all clips, 7 and 8 on the training and the test clips: `--truth` says which clips are scored (the paper's
 split was never published). `systems.json` lists what was run, one entry a row of the table; a row without one keeps the paper's
@@ -10,9 +11,10 @@ figures alone:
 
     [{"model": "SALMONN", "modalities": "LA", "protocol": "two-step", "en": ["salmonn-en-0.jsonl", "salmonn-en-1.jsonl"], "zh": []}]
 
-Each file is one run, as `affectgpt.predictions` reads it: labels, or descriptions from which labels are extracted. Paths are
-relative to the list. Written are <output>.md, <output>.tex and <output>.json; the last holds labels, groups and values of every
-clip, and is what --record takes.
+Each file is one run, as `affectgpt.predictions` reads it: labels, or descriptions from which labels are extracted. A "checkpoint"
+in an entry names the folder of a checkpoint whose Trainer kept a log. Paths are relative to the list. Written are <output>.md,
+<output>.tex and <output>.json; the last holds labels, groups and values of every clip. --record takes it, and what
+`training.evaluate` wrote, in any number.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from itertools import permutations
 from pathlib import Path
 
 from affectgpt.metrics import PairedTest, bootstrap_interval, paired_test
+from training.losses import NUM_LOGGED, PREDICTS, LossEvidence, loss_evidence
 from training.runs import (
     BACKEND_HELP,
     LANGUAGES,
@@ -32,7 +35,7 @@ from training.runs import (
     in_order,
     load_backend,
     make_record,
-    read_record,
+    read_records,
     read_systems,
     read_truth,
     score_systems,
@@ -250,12 +253,15 @@ def judge(claim: Claim, results: Mapping[tuple[str, str], Mapping[str, Result]])
             level=1 - 0.05 / len(compared),
         )
         evidence.append(Evidence(one.title, other.title, language, test, _verdict(test, better=claim.better)))
-    verdicts = {item.verdict for item in evidence}
-    if not evidence:
-        return "no runs that could tell", evidence
+    return _together([item.verdict for item in evidence]), evidence
+
+
+def _together(verdicts: Sequence[str]) -> str:
+    if not verdicts:
+        return "no runs that could tell"
     if "does not hold" in verdicts:
-        return "does not hold", evidence
-    return ("holds" if verdicts == {"holds"} else "cannot be told at this n"), evidence
+        return "does not hold"
+    return "holds" if set(verdicts) == {"holds"} else "cannot be told at this n"
 
 
 def _verdict(test: PairedTest, *, better: bool) -> str:
@@ -266,6 +272,40 @@ def _verdict(test: PairedTest, *, better: bool) -> str:
     if test.low >= -MARGIN and test.high <= MARGIN:
         return "holds"
     return "does not hold" if test.low > MARGIN or test.high < -MARGIN else "cannot be told"
+
+
+LOSS_CLAIM = "The training loss does not predict accuracy."
+
+
+def judge_loss(
+    systems: Sequence[System], results: Mapping[tuple[str, str], Mapping[str, Result]]
+) -> tuple[str, list[LossEvidence]]:
+    """The verdict on `LOSS_CLAIM`, from systems whose facts have the training loss of their checkpoint."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for system in systems:
+        for language, result in results[system.key].items() if "training" in system.facts else ():
+            training = system.facts["training"]
+            points.setdefault((training["run"], language), []).append((training["loss"], result.figure("avg")[0]))
+    evidence = loss_evidence(points)
+    return _together([item.verdict for item in evidence]), evidence
+
+
+def markdown_loss(verdict: str, evidence: Sequence[LossEvidence]) -> str:
+    lines = [f"**{LOSS_CLAIM}** {verdict[0].upper()}{verdict[1:]}.", ""]
+    if not evidence:
+        return "\n".join(lines)
+    lines += [
+        f"Spearman's correlation of training loss (mean of the last {NUM_LOGGED} logged values) and Avg over the checkpoints of a "
+        f"run; {PREDICTS:g} and below counts as prediction. The interval is 95 % for all runs together.",
+        "",
+        _markdown_line(["Run", "Language", "Checkpoints", "Correlation", ""]),
+        _markdown_line(["---"] * 5),
+    ]
+    for item in evidence:
+        rho = "none: all alike" if item.rho is None else f"{item.rho:+.2f}"
+        interval = "" if item.low is None else f" [{item.low:+.2f}, {item.high:+.2f}]"
+        lines.append(_markdown_line([item.run, LANGUAGES[item.language], str(item.n), rho + interval, item.verdict]))
+    return "\n".join([*lines, ""])
 
 
 def markdown_claims(judged: Sequence[tuple[Claim, str, Sequence[Evidence]]], num_clips: int, backend_name: str) -> str:
@@ -295,7 +335,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("what", choices=[*TITLES, "claims"])
     parser.add_argument("--truth", help="Annotated labels of the clips to score: .jsonl, .csv, .npz or .parquet.")
     parser.add_argument("--systems", help="The list of what was run (.json).")
-    parser.add_argument("--record", help="In place of both: the .json of an earlier call, to make its figures again.")
+    parser.add_argument(
+        "--record", nargs="+", help="In place of both: the .json of earlier calls or of training.evaluate, to make figures again."
+    )
     parser.add_argument("--output", required=True, help="Where .md, .tex and .json go, without the suffix.")
     parser.add_argument("--backend", default="lexicon", help=BACKEND_HELP)
     parser.add_argument("--exact", action="store_true", help="Compare labels as they stand, without groups.")
@@ -304,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.record:
         if args.truth or args.systems:
             parser.error("give --record, or --truth and --systems")
-        truth, systems, results, backend_name = read_record(args.record)
+        truth, systems, results, backend_name = read_records(args.record)
     elif args.truth and args.systems:
         truth, systems = read_truth(args.truth), read_systems(args.systems)
         results = score_systems(truth, systems, backend=load_backend(args.backend), exact=args.exact)
@@ -316,11 +358,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = {"what": args.what, **make_record(truth, systems, results, backend_name)}
     if args.what == "claims":
         judged = [(claim, *judge(claim, results)) for claim in claims(systems)]
-        text = markdown_claims(judged, len(truth), backend_name)
+        loss_verdict, loss_found = judge_loss(systems, results)
+        text = markdown_claims(judged, len(truth), backend_name) + "\n" + markdown_loss(loss_verdict, loss_found)
         record["claims"] = [
             {"claim": claim.text, "verdict": verdict, "evidence": [asdict(item) for item in evidence]}
             for claim, verdict, evidence in judged
-        ]
+        ] + [{"claim": LOSS_CLAIM, "verdict": loss_verdict, "evidence": [asdict(item) for item in loss_found]}]
     else:
         rows = table_rows(args.what, systems, results)
         notes = table_notes(rows, truth, backend_name)

@@ -1,18 +1,26 @@
-"""What systems said about clips, read from files and scored: several systems, languages and runs, on the same clips."""
+"""What systems said about clips, read from files and scored: several systems, languages and runs, on the same clips.
+
+All that the figures were made from is one JSON, the same whether `training.evaluate` or `training.reproduce` wrote it: see
+`make_record`.
+"""
 
 import hashlib
 import json
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 import affectgpt
+from affectgpt import lexicon
 from affectgpt.labels import extract_labels, group_labels
 from affectgpt.metrics import SetScore, mean_and_std, normalised, set_score
 from affectgpt.predictions import clip_name, read_predictions
+from training.losses import training_loss
 
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 MODALITIES = {"L": "words", "V": "picture", "A": "voice"}
@@ -23,13 +31,17 @@ VARIANTS = ("translator", "disambiguator", "initialisation", "stage1", "stage2")
 
 @dataclass(frozen=True)
 class System:
-    """A row of a table: what was run, on which modalities ("LVA"), and the files of its runs by language."""
+    """A row of a table: what was run, on which modalities ("LVA"), and the files of its runs by language.
+
+    `facts` is what else is known of how its answers came about (revision, prompts, training loss, ...), as plain JSON.
+    """
 
     model: str
     modalities: str
     protocol: str
     files: dict[str, list[Path]]
     variant: dict[str, str] = field(default_factory=dict)
+    facts: dict = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -44,13 +56,24 @@ class System:
 
 @dataclass(frozen=True)
 class Run:
-    """One scored run: what was said, how it was grouped, and what it is worth. `groups` is `None` for exact labels."""
+    """One scored run: what was said, how it was grouped, and what it is worth. `groups` is `None` for exact labels.
+
+    `facts` (seed, other scores, ...) and `per_clip` (the answer, other values of a clip) are what else is known of it, as
+    plain JSON.
+    """
 
     file: str
     sha256: str
     labels: dict[str, list[str]]
     groups: dict[str, list[list[str]]] | None
     score: SetScore
+    facts: dict = field(default_factory=dict)
+    per_clip: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Clip -> its answer, where the record has it."""
+        return {name: values["text"] for name, values in self.per_clip.items() if "text" in values}
 
 
 @dataclass(frozen=True)
@@ -139,12 +162,13 @@ def _json_list(path: Path) -> list:
 
 
 def _system(entry: dict, where: str, folder: Path) -> System:
-    needed, known = {"model", "modalities", "protocol"}, {"model", "modalities", "protocol", *LANGUAGES, *VARIANTS}
+    needed = {"model", "modalities", "protocol"}
+    known = {*needed, "checkpoint", *LANGUAGES, *VARIANTS}
     missing, unknown = sorted(needed - set(entry)), sorted(set(entry) - known)
     if missing or unknown:
         raise ValueError(
-            f"Expected the keys model, modalities, protocol, en, zh in {where}, and of {', '.join(VARIANTS)} what applies, got "
-            f"{', '.join(missing) or 'nothing'} missing and {', '.join(unknown) or 'nothing'} unknown."
+            f"Expected the keys model, modalities, protocol, en, zh in {where}, and of checkpoint, {', '.join(VARIANTS)} what "
+            f"applies, got {', '.join(missing) or 'nothing'} missing and {', '.join(unknown) or 'nothing'} unknown."
         )
     if not entry["modalities"] or set(entry["modalities"]) - set(MODALITIES):
         raise ValueError(f'Expected modalities of "L", "V" and "A" in {where}, got {entry["modalities"]!r}.')
@@ -152,7 +176,9 @@ def _system(entry: dict, where: str, folder: Path) -> System:
         raise ValueError(f"Expected the protocol two-step or direct in {where}, got {entry['protocol']!r}.")
     files = {language: [folder / name for name in entry.get(language, [])] for language in LANGUAGES}
     variant = {key: str(entry[key]) for key in VARIANTS if entry.get(key) is not None}
-    return System(entry["model"], in_order(entry["modalities"]), entry["protocol"], files, variant)
+    training = training_loss(folder / entry["checkpoint"]) if "checkpoint" in entry else None
+    facts = {} if training is None else {"training": training}
+    return System(entry["model"], in_order(entry["modalities"]), entry["protocol"], files, variant, facts)
 
 
 def in_order(modalities: str) -> str:
@@ -189,7 +215,7 @@ def score_systems(
                 labels = read_labels(file, language=language, protocol=system.protocol, backend=backend)
                 labels = for_clips(labels, truth, file)
                 groups = None if exact else group_clips(truth, labels, backend)
-                runs.append(Run(str(file), _sha256(file), labels, groups, set_score(truth, labels, groups)))
+                runs.append(Run(str(file), sha256_of(file), labels, groups, set_score(truth, labels, groups)))
             if runs:
                 results[system.key][language] = Result(runs)
     return results
@@ -206,7 +232,8 @@ def for_clips(labels: Mapping[str, list[str]], truth: Mapping[str, Sequence[str]
     return {name: labels[name] for name in truth}
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: str | Path) -> str:
+    """Hash of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -217,18 +244,33 @@ def make_record(
     results: Mapping[tuple[str, str], Mapping[str, Result]],
     backend_name: str,
 ) -> dict:
-    """All that the figures were made from, as plain JSON: `read_record` makes them again without asking any model."""
+    """All that the figures were made from, as plain JSON: `read_record` makes them again without asking any model.
+
+    Beside the truth, the backend that made the groups and the versions of the software: for each system its name, modalities,
+    protocol, variant and facts, and for each of its runs the file of answers with its hash, the figures, the facts, and per clip
+    the labels, groups, values and whatever `Run.per_clip` has.
+    """
     entries = []
     for system in systems:
         runs = {language: [_run_record(run, truth) for run in result.runs] for language, result in results[system.key].items()}
         made = {"model": system.model, "modalities": system.modalities, "protocol": system.protocol, **system.variant}
-        entries.append({**made, "runs": runs})
+        entries.append({**made, "facts": system.facts, "runs": runs})
     return {
         "backend": backend_name,
-        "versions": {"affectgpt": affectgpt.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "truth": {name: list(labels) for name, labels in truth.items()},
         "systems": entries,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the software that figures depend on, and a hash of the lexicon's words."""
+    found = {"affectgpt": affectgpt.__version__, "python": platform.python_version()}
+    for package in ("torch", "transformers"):
+        if package in sys.modules:  # loaded: it may have had a part in the answers
+            found[package] = metadata.version(package)
+    words = [path.read_bytes() for path in sorted(Path(lexicon.__file__).parent.glob("*.tsv"))]
+    return {**found, "lexicon": hashlib.sha256(b"".join(words)).hexdigest()}
 
 
 def _run_record(run: Run, truth: Mapping[str, Sequence[str]]) -> dict:
@@ -240,6 +282,7 @@ def _run_record(run: Run, truth: Mapping[str, Sequence[str]]) -> dict:
             "groups": None if run.groups is None else run.groups[name],
             "accuracy": score.per_clip.get(name, (None, None))[0],
             "recall": score.per_clip.get(name, (None, None))[1],
+            **run.per_clip.get(name, {}),
         }
         for name in truth
     }
@@ -248,6 +291,7 @@ def _run_record(run: Run, truth: Mapping[str, Sequence[str]]) -> dict:
         "sha256": run.sha256,
         **figures,
         "empty": sum(not labels for labels in run.labels.values()),
+        "facts": run.facts,
         "clips": clips,
     }
 
@@ -264,7 +308,7 @@ def read_record(path: str | Path) -> tuple[dict[str, list[str]], list[System], d
         for entry in record["systems"]:
             variant = {key: entry[key] for key in VARIANTS if key in entry}
             files = {language: [Path(run["file"]) for run in entry["runs"].get(language, [])] for language in LANGUAGES}
-            system = System(entry["model"], entry["modalities"], entry["protocol"], files, variant)
+            system = System(entry["model"], entry["modalities"], entry["protocol"], files, variant, entry.get("facts", {}))
             systems.append(system)
             results[system.key] = {
                 language: Result([_recorded_run(run, truth) for run in runs]) for language, runs in entry["runs"].items()
@@ -278,7 +322,35 @@ def _recorded_run(run: Mapping, truth: Mapping[str, Sequence[str]]) -> Run:
     labels = {name: run["clips"][name]["labels"] for name in truth}
     groups = {name: run["clips"][name]["groups"] for name in truth}
     groups = None if None in groups.values() else groups
-    return Run(run["file"], run["sha256"], labels, groups, set_score(truth, labels, groups))
+    known = ("labels", "groups", "accuracy", "recall")
+    per_clip = {name: {key: value for key, value in run["clips"][name].items() if key not in known} for name in truth}
+    return Run(run["file"], run["sha256"], labels, groups, set_score(truth, labels, groups), run.get("facts", {}), per_clip)
+
+
+def read_records(paths: Sequence[str | Path]) -> tuple[dict[str, list[str]], list[System], dict, str]:
+    """As `read_record`, of several records of the same clips: their systems together, languages of one system as one row.
+
+    Raises:
+        ValueError: if one is no record, if they differ in truth or backend, or if two have runs of one system in one language.
+    """
+    truth, systems, results, backend_name = read_record(paths[0])
+    for path in paths[1:]:
+        other_truth, other_systems, other_results, other_backend = read_record(path)
+        if other_truth != truth:
+            raise ValueError(f"Expected records of the same clips and annotated labels, got others in {path} than in {paths[0]}.")
+        if other_backend != backend_name:
+            raise ValueError(f"Expected the groups of {backend_name} in {path}, as in {paths[0]}, got those of {other_backend}.")
+        for system in other_systems:
+            twice = results.get(system.key, {}).keys() & other_results[system.key].keys()
+            if twice:
+                raise ValueError(
+                    f"Expected each system once, got {system.title} ({system.modalities}) in {LANGUAGES[min(twice)]} a second time "
+                    f"in {path}. Give it another name (--name)."
+                )
+            if system.key not in results:
+                systems.append(system)
+            results.setdefault(system.key, {}).update(other_results[system.key])
+    return truth, systems, results, backend_name
 
 
 BACKEND_HELP = (
@@ -287,10 +359,10 @@ BACKEND_HELP = (
 )
 
 
-def load_backend(name: str) -> object:
-    """What `affectgpt.labels` takes for a backend, from a command line."""
+def load_backend(name: str, **options) -> object:
+    """What `affectgpt.labels` takes for a backend, from a command line; `options` are those of a chat model."""
     if name == "lexicon":
         return name
     from affectgpt.chat import load_chat_model  # a local chat model needs torch
 
-    return load_chat_model(name)
+    return load_chat_model(name, **options)

@@ -20,7 +20,7 @@ from datasets import load_dataset
 
 from affectgpt.collator import MODALITIES
 from affectgpt.explanation import NOTICE, load_model
-from training.evaluate import describe, evaluate
+from training.evaluate import Scoring, describe, evaluate
 
 TRAINING = Path(__file__).parent
 
@@ -104,7 +104,13 @@ def measure(output: Path, sizes: Sizes, seed: int) -> None:
     for number, (title, (folder, modalities, shuffled)) in enumerate(systems.items()):
         print(f"[measure] {title}", flush=True)
         result = evaluate(
-            str(output / folder), rows, output / "results" / f"{number}", modalities=modalities, shuffled=shuffled, seed=seed
+            str(output / folder),
+            rows,
+            output / "results" / f"{number}",
+            scoring=Scoring(exact=True),
+            modalities=modalities,
+            shuffled=shuffled,
+            seed=seed,
         )
         lines.append(f"| {title} | {describe(result)} |")
     lines.append(f"| best constant answer: {', '.join(result['best_constant_labels'])} | {result['best_constant_avg']:.1f} | | |")

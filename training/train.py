@@ -22,8 +22,25 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 import affectgpt  # noqa: F401  (before transformers: see affectgpt/_torchaudio_guard.py)
 from affectgpt import AffectGPTCollator, AffectGPTForConditionalGeneration, AffectGPTProcessor
+from affectgpt.explanation import NOTICE
 
 logger = logging.getLogger(__name__)
+
+CARD = """\
+---
+library_name: transformers
+pipeline_tag: video-text-to-text
+tags: [affectgpt, emotion-recognition, multimodal, custom_code]
+---
+
+# {title}
+
+A training run of AffectGPT as it ended, without a review: licence, origin and figures are not stated here. It carries the strictest
+licence of what it was trained from and on. `python -m hub.push_model` pushes it with all of that.
+
+Every result is a guess: **{notice}** It must not be used at work, in education, for hiring, policing, migration, credit, insurance
+or diagnosis.
+"""
 
 
 @dataclass
@@ -94,6 +111,11 @@ class SequenceTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
+
+    def create_model_card(self, *_, **__) -> None:
+        """Write the card that `--push_to_hub` sends along: what this is, and what it must not be used for."""
+        path = Path(self.args.output_dir) / "README.md"
+        path.write_text(CARD.format(title=Path(self.args.output_dir).resolve().name, notice=NOTICE), encoding="utf-8")
 
 
 def check_rows(rows, *, language: str = "en", label_share: float = 0.0) -> None:
