@@ -1,23 +1,26 @@
-"""What reading labels off descriptions costs, beside merely taking the text apart.
+"""What reading labels off descriptions costs, beside merely taking the text apart; and how far the labels agree with others'.
 
-    python benchmarks/labels.py [--descriptions 4000] [--repeats 5]
+    python -m benchmarks.labels [--descriptions 4000] [--repeats 5]
+    python -m benchmarks.labels --data clips.jsonl
 
 Prints descriptions a second on one core, and the ratio to two floors: `str.split`, and one regular expression that finds the
 words. The texts are made on the spot from phrases and words of the lexicon, of the length of a model's answer.
+
+With `--data`, a file of clips with human labels, checked descriptions, another system's labels, GPT-3.5's groups of both, and
+models' descriptions with the labels that another language model read off them: prints the agreement with each.
 """
 
 import argparse
+import json
 import random
 import re
 import statistics
-import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from affectgpt.labels import extract_labels, group_labels
 from affectgpt.lexicon import load_entries
+from affectgpt.metrics import SetScore, f_score, set_score
 
 _WORD = {"en": re.compile(r"[a-z]+(?:['-][a-z]+)*"), "zh": re.compile(r"[\u4e00-\u9fff]+")}
 _ENGLISH = (
@@ -61,11 +64,46 @@ def seconds_of(function, items: list, repeats: int) -> float:
     return statistics.median(seconds)
 
 
+def score_by_lexicon(truth: dict[str, list[str]], predicted: dict[str, list[str]]) -> SetScore:
+    groups = group_labels([truth[name] + predicted[name] for name in truth])
+    return set_score(truth, predicted, dict(zip(truth, groups, strict=True)))
+
+
+def print_agreement(path: Path) -> None:
+    clips = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    truth = {clip["name"]: clip["labels"] for clip in clips}
+    predicted = {clip["name"]: clip["predicted_labels"] for clip in clips}
+    recorded = set_score(truth, predicted, {clip["name"]: clip["gpt35_groups"] for clip in clips})
+    ours = score_by_lexicon(truth, predicted)
+    pairs = [(sum(recorded.per_clip[name]), sum(ours.per_clip[name])) for name in truth]
+    correlation = statistics.correlation(*zip(*pairs, strict=True))
+    print(f"{len(clips)} clips; the same labels grouped by GPT-3.5: Avg {100 * recorded.avg:.1f}; by the lexicon:", end=" ")
+    print(f"{100 * ours.avg:.1f}; correlation clip by clip {correlation:.2f}")
+    for language in ("en", "zh"):
+        read = {clip["name"]: extract_labels(clip[f"description_{language}"], language) for clip in clips}
+        print(f"labels read off the checked descriptions ({language}): Avg {100 * score_by_lexicon(truth, read).avg:.1f}")
+    agreements = []
+    for answer in (answer for clip in clips for answer in clip["mllm"].values()):
+        theirs, ours = answer["labels"], extract_labels(answer["description"])
+        if theirs and ours:
+            score = score_by_lexicon({"clip": theirs}, {"clip": ours})
+            agreements.append(f_score(score.accuracy, score.recall))
+        else:
+            agreements.append(float(bool(theirs) == bool(ours)))
+    print(
+        f"{len(agreements)} descriptions by models: F1 {statistics.mean(agreements):.2f} with the labels of another language model"
+    )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="clips with labels (.jsonl); print the agreement with them instead")
     parser.add_argument("--descriptions", type=int, default=4000)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    if arguments.data:
+        print_agreement(arguments.data)
+        return
 
     start = time.process_time()
     for language in ("en", "zh"):
