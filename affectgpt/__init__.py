@@ -2,11 +2,13 @@
 
 from importlib import import_module
 
+from ._auto_names import announce
 from ._torchaudio_guard import guard_torchaudio
 
 __version__ = "0.1.0"
 
 guard_torchaudio()
+announce(__name__)
 
 # Public name -> module that defines it. Nothing is imported before it is asked for: `affectgpt.metrics` must not need torch.
 _PUBLIC = {
@@ -21,6 +23,7 @@ _PUBLIC = {
     "ImageBindAudioFeatureExtractor": "feature_extraction_imagebind",
     "WaveformClipFeatureExtractor": "feature_extraction_waveform",
     "AffectGPTCollator": "collator",
+    "attach_media": "corpus",
     "FaceTrack": "faces",
     "find_faces": "faces",
     "read_face_crops": "faces",

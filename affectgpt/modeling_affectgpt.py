@@ -39,6 +39,8 @@ from .modeling_imagebind_audio import ImageBindAudioModel
 from .modeling_resamplers import AffectGPTFusion, AffectGPTImageQFormer, AffectGPTResampler, build_resampler
 from .parts import assemble, prefixes
 
+# Where the Auto classes find the model without its head in a saved checkpoint, which holds this file.
+AUTO_MODEL = "modeling_affectgpt.AffectGPTModel"
 DOWNLOAD_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 # Towers that transformers' AutoModel does not build, or builds without the projection that is meant here.
@@ -114,7 +116,10 @@ class AffectGPTPreTrainedModel(PreTrainedModel):
     def _assemble(cls, name, adapter_is_merged: bool, download_kwargs: dict, *model_args, **kwargs):
         config = copy.deepcopy(kwargs.pop("config", None))
         if config is None:
+            # The configuration would take a precision such as "auto" for its own.
+            precision = {key: kwargs.pop(key) for key in ("dtype", "torch_dtype") if key in kwargs}
             config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **kwargs)
+            kwargs |= precision
         subfolder = download_kwargs.pop("subfolder", "")
         folder = name
         if not os.path.isdir(name):
@@ -139,6 +144,8 @@ class AffectGPTPreTrainedModel(PreTrainedModel):
 
         A part counts as unchanged while none of its parameters has gradients; a part that was set to learn is saved whole.
         """
+        if self.is_remote_code():  # transformers names the Auto class of the saved class alone, but without its head it loads, too
+            self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), "AutoModel": AUTO_MODEL}
         parts = self.config.parts
         if not parts:
             return super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)

@@ -88,8 +88,13 @@ class AffectGPTPooling(nn.Module):
         return self.projection(pooled)[:, None].expand(-1, self.num_query_tokens, -1)
 
 
+def is_pooling(config) -> bool:
+    # By name: as custom code, transformers may load the module of the configurations twice, and its classes are two then.
+    return config.model_type == AffectGPTPoolingConfig.model_type
+
+
 def build_resampler(config, num_query_tokens: int, max_time_steps: int, output_size: int) -> AffectGPTResampler | AffectGPTPooling:
-    if isinstance(config, AffectGPTPoolingConfig):
+    if is_pooling(config):
         return AffectGPTPooling(config, num_query_tokens, output_size)
     return AffectGPTResampler(config, num_query_tokens, max_time_steps, output_size)
 
@@ -110,7 +115,7 @@ class AffectGPTFusion(nn.Module):
         self.video_projection = nn.Linear(config.frame_width, width)
         self.audio_projection = nn.Linear(config.sound_width, width)
         self.resampler = None
-        if isinstance(config.prefusion_config, AffectGPTPoolingConfig):
+        if is_pooling(config.prefusion_config):
             self.attention_hidden = nn.Linear(2 * width, width)
             self.attention_score = nn.Linear(width, 2)
             self.projection = nn.Linear(width, output_size)

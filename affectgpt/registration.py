@@ -1,6 +1,7 @@
-"""Tell transformers' Auto classes about this package's classes. Imported when the first of them is asked for.
+"""Tell transformers' Auto classes about this package's classes, and the other way round. Imported when the first is asked for.
 
-The configurations register themselves: they name each other, also where they run as custom code from the Hub.
+The configurations register themselves: they name each other, also where they run as custom code from the Hub. What is saved takes
+the code of its class along, so that it loads with `trust_remote_code=True` where this package is not installed.
 """
 
 from transformers import (
@@ -26,3 +27,11 @@ AutoImageProcessor.register(AffectGPTConfig, image_processor_classes={"pil": Aff
 AutoFeatureExtractor.register(ImageBindAudioConfig, ImageBindAudioFeatureExtractor, exist_ok=True)
 AutoFeatureExtractor.register(AffectGPTConfig, WaveformClipFeatureExtractor, exist_ok=True)
 AutoProcessor.register(AffectGPTConfig, AffectGPTProcessor, exist_ok=True)
+
+AffectGPTConfig.register_for_auto_class()
+AffectGPTModel.register_for_auto_class("AutoModel")
+AffectGPTForConditionalGeneration.register_for_auto_class("AutoModelForMultimodalLM")
+AffectGPTProcessor.register_for_auto_class()
+AffectGPTImageProcessor.register_for_auto_class()
+ImageBindAudioFeatureExtractor.register_for_auto_class()
+WaveformClipFeatureExtractor.register_for_auto_class()

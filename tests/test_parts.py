@@ -86,6 +86,14 @@ def test_checkpoint_in_parts_holds_trained_weights_only_and_loads_to_the_same_lo
     assert {name for name, parameter in loaded.named_parameters() if parameter.requires_grad} == set(saved)
 
 
+@pytest.mark.parametrize("dtype", ["auto", torch.bfloat16])
+def test_precision_is_the_saved_one_or_the_one_asked_for(checkpoint, dtype):
+    loaded = AffectGPTForConditionalGeneration.from_pretrained(checkpoint, dtype=dtype, device_map="cpu")
+
+    assert loaded.lm_head.weight.dtype == (torch.float32 if dtype == "auto" else dtype)
+    assert loaded.model.fusion.projection.weight.dtype == torch.float32  # what trains stays in full precision
+
+
 def test_sharded_language_model_is_read_through_its_index(homes):
     assert len(parts.find_weights(homes[0] / "qwen")) > 1
 
