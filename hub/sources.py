@@ -173,8 +173,8 @@ ASSEMBLIES = {
             NON_COMMERCIAL,
             7 * GB // 10,
             file="*.pth",
-            # Of the model of their results, trained on face crops, after 60 epochs; they score epochs 30 to 60. The repository also
-            # holds the other epochs, and a model trained on whole frames (`--checkpoint frame`).
+            # Of the model of their results, trained on face crops, after 60 epochs; they score epochs 30 to 60. The repository is
+            # said to hold the other epochs too, and a model trained on whole frames (`--checkpoint frame`).
             preferred="emercoarse_highlevelfilter4_outputhybird_bestsetup_bestfusion_lz*/checkpoint_000060_*.pth",
         ),
     ),
