@@ -190,7 +190,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a file of weights, got nothing of this name.")
-    content = _read(path)
+    content = read_file(path)
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -201,7 +201,8 @@ def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _read(path: Path):
+def read_file(path: Path):
+    """What is in a `.safetensors` file or a pickle of PyTorch's; `ValueError` if it is damaged or would run code."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
@@ -209,6 +210,13 @@ def _read(path: Path):
         # Only archives (PyTorch 1.6 and later) can be mapped.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file can make anything of itself
+        code = re.search(r"[Uu]nsupported (?:global: GLOBAL|class) (\S+)", str(error))
+        if code:
+            # PyTorch's own words tell how to run it all the same.
+            raise ValueError(
+                f"{path}: expected weights (plain tensors), got a file that would run code when it is read ({code[1]}). It was not "
+                "read. Get it from the repository of its authors."
+            ) from error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
             f"{path}: expected weights (plain tensors, no code), but the file cannot be read: {reason} Fetch it again, and check "

@@ -9,7 +9,6 @@ import functools
 import json
 import re
 import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 
 from affectgpt import AffectGPTConfig, AffectGPTForConditionalGeneration, AffectGPTProcessor
-from affectgpt.parts import LAYOUTS, find_weights, prefixes, read_weights
+from affectgpt.parts import LAYOUTS, find_weights, prefixes, read_file, read_weights
 
 from .sources import Origin
 
@@ -111,7 +110,7 @@ class Stored:
 
 @functools.lru_cache(maxsize=1)
 def _mapped(path: Path, *state: int) -> dict[str, torch.Tensor]:
-    return read_tensors(path)
+    return read_weights(path)
 
 
 @dataclass(frozen=True)
@@ -224,12 +223,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
         raise FileNotFoundError(
             f"{path}: expected a checkpoint file, got {'a folder' if path.is_dir() else 'nothing of this name'}."
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a damaged file can make anything of itself
-        _refuse_code(path, error)
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: expected a checkpoint, but the file cannot be read: {reason} Fetch it again.") from error
+    content = read_file(path)
     weights = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         found = (
@@ -240,28 +234,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     return dict(weights), settings if isinstance(settings, Mapping) else {}
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """As `affectgpt.parts.read_weights`, of a file that may come from anywhere."""
-    try:
-        return read_weights(path)
-    except ValueError as error:
-        _refuse_code(path, error.__cause__)
-        raise
-
-
 def stored_tensors(path: Path) -> dict[str, Stored]:
     """The tensors of a file, left in it until they are needed."""
-    return {name: Stored(path, name, tensor.shape, tensor.dtype) for name, tensor in read_tensors(path).items()}
-
-
-def _refuse_code(path: Path, error: BaseException | None) -> None:
-    """Raise `ValueError` if `error` says that a file was not read because of what it would run."""
-    code = re.search(r"[Uu]nsupported (?:global: GLOBAL|class) (\S+)", str(error))
-    if code:
-        raise ValueError(
-            f"{path}: expected tensors and plain values, got a file that would run code when it is read ({code[1]}). It was not "
-            "read. Get it from the repository of its authors."
-        ) from error
+    return {name: Stored(path, name, tensor.shape, tensor.dtype) for name, tensor in read_weights(path).items()}
 
 
 def rename(
@@ -536,11 +511,11 @@ def _check_written(
     files = find_weights(folder)
     differing = sorted(own.keys() ^ {name for file in files for name in stored_tensors(file)})
     for file in files:
-        written = read_tensors(file)
+        written = read_weights(file)
         # In the order of `own`, which is that of the source files.
         differing += [name for name in own if name in written and not torch.equal(compute(own[name]), written[name])]
     if form == "parts" and adapter is not None:
-        written = read_tensors(folder / ADAPTER / "adapter_model.safetensors")
+        written = read_weights(folder / ADAPTER / "adapter_model.safetensors")
         for name, halves in adapter.updates.items():
             for letter, tensor in zip("AB", halves, strict=True):
                 module = f"base_model.model.{name.removesuffix('.weight')}.lora_{letter}.weight"
@@ -554,7 +529,7 @@ def _check_written(
     # Mapped, and none of it is read.
     state = {name: compute(tensor) for name, tensor in others.items()}
     for file in files:
-        state.update(read_tensors(file))
+        state.update(read_weights(file))
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True, assign=True)

@@ -25,7 +25,7 @@ from affectgpt import (
     ImageBindAudioConfig,
     ImageBindAudioFeatureExtractor,
 )
-from affectgpt.parts import LAYOUTS, prefixes
+from affectgpt.parts import LAYOUTS, prefixes, read_weights
 
 from .conversion import (
     FORMS,
@@ -39,7 +39,6 @@ from .conversion import (
     qformer_names,
     read_config,
     read_part,
-    read_tensors,
     rename,
     stored_tensors,
     write_checkpoint,
@@ -271,7 +270,7 @@ def read_vision(path: Path) -> tuple[dict[str, Weight], dict[str, list[str]]]:
 
 def read_trained(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
     """Weights of a branch file of Video-LLaMA or of a checkpoint of the authors' training."""
-    return _read_file(path, read_tensors, KEYS, DROPPED)
+    return _read_file(path, read_weights, KEYS, DROPPED)
 
 
 def _read_file(path: Path, read: Callable, names, dropped) -> tuple[dict[str, Weight], dict[str, list[str]]]:

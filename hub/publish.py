@@ -125,6 +125,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-check", action="store_true", help="do not load it back from the Hub before it gets its tag")
 
 
+def add_gate(parser: argparse.ArgumentParser) -> None:
+    """Add the option of those commands whose repositories may ask for consent first."""
+    parser.add_argument(
+        "--gate",
+        choices=("none", "auto", "manual"),
+        help="whether whoever wants it agrees to the terms first, and who lets them in (default: auto; none for drawings)",
+    )
+
+
 def run(command: str, action: Callable[[Path], Push], *, dry_run: bool) -> int:
     """Prepare a push in a folder of its own, show or do it, and return the command's exit code.
 

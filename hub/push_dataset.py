@@ -17,7 +17,7 @@ from pathlib import Path
 from affectgpt.corpus import obstacles_to_publication, read_card, read_rows, split_files
 
 from .load_back import names_digest
-from .publish import CallError, Push, add_arguments, card, check_name, gate_header, read_body, run
+from .publish import CallError, Push, add_arguments, add_gate, card, check_name, gate_header, read_body, run
 
 # What provenance calls the corpora of the MER challenges, their repositories and their files.
 _MER = re.compile(r"(?<![a-z])mer(?:20\d\d)?(?![a-z])|merchallenge|mer-eula|mercaptionplus", re.IGNORECASE)
@@ -42,11 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="with --private: whose permission you have to keep material of the MER corpora there; it stands in the card",
     )
-    parser.add_argument(
-        "--gate",
-        choices=("none", "auto", "manual"),
-        help="whether whoever wants it agrees to the terms first, and who lets them in (default: auto; none for drawings)",
-    )
+    add_gate(parser)
     return parser
 
 

@@ -30,6 +30,7 @@ from .publish import (
     CallError,
     Push,
     add_arguments,
+    add_gate,
     card,
     check_name,
     gate_header,
@@ -97,11 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--licence", choices=LICENCES, help="of the weights that you trained; needed where nothing says it. A stricter part wins"
     )
-    parser.add_argument(
-        "--gate",
-        choices=("none", "auto", "manual"),
-        help="whether whoever wants it agrees to the terms first, and who lets them in (default: auto; none for drawings)",
-    )
+    add_gate(parser)
     parser.add_argument("--dataset", action="append", default=[], metavar="REPO", help="trained on this dataset of the Hub")
     parser.add_argument(
         "--results", action="append", default=[], metavar="NAME=FILE", help="record of training.evaluate on the corpus NAME (.json)"

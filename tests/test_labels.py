@@ -49,7 +49,7 @@ ANSWER = (
         ("Therefore, the person seems calm. They also feel a little bored.", ["calm", "bored"]),
     ],
 )
-def test_stated_labels_of_a_conclusion_are_its_emotions(conclusion, labels):
+def test_labels_of_a_conclusion_are_its_emotions(conclusion, labels):
     assert extract_labels(conclusion) == labels
 
 
@@ -63,14 +63,14 @@ def test_stated_labels_of_a_conclusion_are_its_emotions(conclusion, labels):
         ("He is feeling emotions such as fear/shock.\nOverall, his emotional state may be fear.", ["fear"]),
     ],
 )
-def test_stated_labels_of_free_prose_are_found(text, labels):
+def test_labels_of_free_prose_are_found(text, labels):
     assert extract_labels(text) == labels
 
 
 @pytest.mark.parametrize(
     ("text", "labels"), [("[happy, sad]", ["happy", "sad"]), ("Output: ['Glad', \"glad\", 'shy']", ["glad", "shy"]), ("[]", [])]
 )
-def test_stated_labels_of_a_list_are_its_items(text, labels):
+def test_labels_of_a_list_are_its_items(text, labels):
     assert extract_labels(text) == labels
 
 
@@ -83,11 +83,11 @@ def test_stated_labels_of_a_list_are_its_items(text, labels):
         'The subtitle says, "Therefore, the person seems glad."',
     ],
 )
-def test_stated_labels_without_conclusion_are_none(text):
+def test_labels_without_conclusion_are_none(text):
     assert extract_labels(text) == []
 
 
-def test_stated_labels_ignore_what_is_quoted():
+def test_labels_ignore_what_is_quoted():
     text = 'The words are, "Overall, the person seems glad [glad]." Therefore, the person seems hurt.'
     assert extract_labels(text) == ["hurt"]
     assert extract_labels('["hurt", "sad"]') == ["hurt", "sad"]
