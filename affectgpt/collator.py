@@ -8,11 +8,12 @@ import dataclasses
 import re
 import tempfile
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from .corpus import has_clip, media_path
 from .lexicon import is_chinese, synonym_set_of, synonym_sets
@@ -23,6 +24,8 @@ from .subtitles import as_subtitle
 MODALITIES = ("video", "audio", "text")
 # What the processor takes of each.
 _PARTS = {"video": ("frames", "faces"), "audio": ("waveform",), "text": ("subtitle",)}
+# What the model takes in place of each.
+_FEATURES = {"frames": "video_features", "faces": "face_features", "waveform": "audio_features"}
 
 # Asked when the answer is a list of labels, and that answer: the authors' of 2025 (my_affectgpt/datasets/datasets/base_dataset.py,
 # commit d961cab). A clip whose annotators found no label is "neutral" there.
@@ -67,10 +70,13 @@ class AffectGPTCollator:
             long; the prompt never is. `cut_rows` tells beforehand, `num_cut` counts in this process.
         faces_folder: face crops by the names of rows (`faces.read_face_crops`), for models that look at faces; without it, they are
             cut out of the frames.
+        features: gives, of a row's `video`, what the frozen encoders make of the clip: a tensor each of those of `video_features`,
+            `face_features` and `audio_features` that it has (`training.cache_features`). No clip is opened then.
         seed: of the draws.
 
     Takes rows of `affectgpt.corpus.FEATURES` and, where anything is drawn, their `position`, an integer that no two draws of a run
-    share. Gives what [`AffectGPTProcessor`] gives for them: `input_ids`, `attention_mask`, `labels`, and the media that rows have.
+    share. Gives what [`AffectGPTProcessor`] gives for them: `input_ids`, `attention_mask`, `labels`, and the media that rows have,
+    or their features.
     """
 
     processor: AffectGPTProcessor
@@ -83,6 +89,7 @@ class AffectGPTCollator:
     dropout: Mapping[str, float] = field(default_factory=dict)
     max_length: int | None = None
     faces_folder: str | Path | None = None
+    features: Callable[[Mapping], Mapping[str, torch.Tensor]] | None = None
     seed: int = 0
     num_cut: int = field(default=0, init=False)
 
@@ -100,12 +107,12 @@ class AffectGPTCollator:
             raise ValueError("Expected `label_questions` beside a `label_share`, got none.")
 
     def __call__(self, rows: list[dict]) -> dict:
-        requests = [self._request(row) for row in rows]
-        batch = self.processor(
-            **{name: [request[name] for request in requests] for name in ("frames", "waveform", "faces", "subtitle", "question")},
-            answer=[request["answer"] for request in requests] if self.with_answers else None,
-        )
-        return dict(batch)
+        requests = [{"image": None} | self._request(row) for row in rows]
+        columns = {name: [request[name] for request in requests] for name in requests[0]}
+        if self.features is None:
+            return dict(self.processor(**columns | {"answer": columns["answer"] if self.with_answers else None}))
+        present = {name: [tensor for tensor in columns[part] if tensor is not None] for part, name in _FEATURES.items()}
+        return self.processor.encode_texts(columns) | {name: torch.stack(tensors) for name, tensors in present.items() if tensors}
 
     def cut_rows(self, rows) -> list[str]:
         """The names of the rows whose explanation `max_length` cuts if they keep all their modalities and get the longest question.
@@ -139,7 +146,7 @@ class AffectGPTCollator:
     def _request(self, row: dict) -> dict:
         """What the processor takes, of one row."""
         question_draw, kind_draw, *dropout_draws = self._draws(row)
-        request = self._read(row) | {"subtitle": self._subtitle(row)}
+        request = self.read(row) | {"subtitle": self._subtitle(row)}
         request = self._dropped(request, dict(zip(MODALITIES, dropout_draws, strict=True)), row["name"])
 
         description = self._description(row)
@@ -190,8 +197,8 @@ class AffectGPTCollator:
             kept = [max(present, key=lambda modality: draws[modality] - self.dropout[modality])]
         return {part: media[part] if modality in kept else None for modality in MODALITIES for part in _PARTS[modality]}
 
-    def _read(self, row: dict) -> dict:
-        """Frames, waveform and face crops of a row's clip: what of them it has, the model takes and `modalities` names."""
+    def read(self, row: dict) -> dict:
+        """Frames, waveform and face crops of a row's clip, or their features: what it has and the model takes of `modalities`."""
         media = dict.fromkeys(("frames", "waveform", "faces"))
         takes = self.processor.media
         with_faces = "video" in self.modalities and self.processor.takes_faces
@@ -199,6 +206,10 @@ class AffectGPTCollator:
         with_sound = "audio" in self.modalities and ("audio" in takes or "fusion" in takes)
         if not has_clip(row["video"]) or not (with_faces or with_frames or with_sound):
             return media
+        if self.features is not None:
+            found = self.features(row["video"])
+            wanted = {"frames": with_frames, "waveform": with_sound, "faces": with_faces}
+            return {part: found.get(_FEATURES[part]) if is_wanted else None for part, is_wanted in wanted.items()}
         size = self.processor.image_processor.size
         with tempfile.TemporaryDirectory() as folder:  # for a clip that is embedded in the corpus
             path = media_path(row["video"], folder)

@@ -300,15 +300,7 @@ class AffectGPTProcessor(ProcessorMixin):
             raise ValueError("Expected an answer in every row or in none, got some that are None.")
 
         self._check_media(rows)
-        is_training = answer is not None
-        prompts = [self.encode_prompt(is_training, {name: rows[name][index] for name in rows}) for index in range(num_rows)]
-        targets = []
-        if is_training:
-            # Prompt and answer are encoded apart and joined, as in the authors' code: a tokenizer may merge across the seam.
-            eos = [self.tokenizer.eos_token_id] if self.eos_after_answer else []
-            targets = [self._encode(self.clean_user_text(text)[0] + self.stop_string) + eos for text in rows["answer"]]
-
-        data = self._pad(prompts, targets, padding_side or ("right" if is_training else "left"))
+        data = self.encode_texts(rows, padding_side=padding_side)
         present = {name: [value for value in rows[name] if value is not None] for name in ("frames", "faces", "image", "waveform")}
         if present["frames"]:
             data.update(self.image_processor(present["frames"], return_tensors="pt"))
@@ -323,6 +315,22 @@ class AffectGPTProcessor(ProcessorMixin):
         if present["waveform"]:
             data.update(self.feature_extractor(present["waveform"], sampling_rate=sampling_rate, return_tensors="pt"))
         return BatchFeature(data)
+
+    def encode_texts(self, rows: dict[str, list], *, padding_side: str | None = None) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask` and, where there are answers, `labels` of rows; of media it is only asked who has them.
+
+        Args:
+            rows: all arguments of `__call__` by name, a list with one entry per row each.
+            padding_side: as in `__call__`.
+        """
+        answers = [text for text in rows["answer"] if text is not None]
+        is_training = bool(answers)
+        num_rows = len(rows["answer"])
+        prompts = [self.encode_prompt(is_training, {name: rows[name][index] for name in rows}) for index in range(num_rows)]
+        # Prompt and answer are encoded apart and joined, as in the authors' code: a tokenizer may merge across the seam.
+        eos = [self.tokenizer.eos_token_id] if self.eos_after_answer else []
+        targets = [self._encode(self.clean_user_text(text)[0] + self.stop_string) + eos for text in answers]
+        return self._pad(prompts, targets, padding_side or ("right" if is_training else "left"))
 
     def _check_media(self, rows: dict[str, list]) -> None:
         is_fused_alone = "fusion" in self.media and "face" not in self.media and "video" not in self.media

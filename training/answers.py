@@ -43,6 +43,7 @@ from affectgpt.explanation import MAX_NEW_TOKENS, Explanation, begin
 from affectgpt.media import Clip, MediaError
 from affectgpt.parts import find_weights
 from affectgpt.predictions import PREDICTION_SUFFIXES, clip_name, read_predictions
+from training.cache_features import FeatureCache
 from training.runs import in_order, sha256_of
 
 LETTERS = {"text": "L", "video": "V", "audio": "A"}
@@ -148,6 +149,7 @@ class Asking:
         decoding: of AffectGPT checkpoints: "greedy", or "reference" (`REFERENCE_DECODING`). Others decode as they are built to.
         max_new_tokens: by default, what the checkpoint or the decoding says.
         faces: folder of precomputed face crops, for checkpoints that look at faces.
+        features: folder of `training.cache_features`, for AffectGPT checkpoints: no clip is opened, and answers stay what they are.
         batch_size: of AffectGPT checkpoints. Greedy answers do not depend on it; sampled ones do.
         concurrency: clips asked about at a time, of endpoints.
         seed: of shuffling and sampling.
@@ -160,6 +162,7 @@ class Asking:
     decoding: str = "greedy"
     max_new_tokens: int | None = None
     faces: str | None = None
+    features: str | None = None
     batch_size: int = 32
     concurrency: int = 8
     seed: int = 0
@@ -236,6 +239,8 @@ def collect(
         if isinstance(explainer, AffectGPTExplainer):
             _check_drawings(explainer, rows, explain_anyway)
             found = generated(explainer, media, todo, asking, run)
+        elif asking.features is not None:
+            raise ValueError(f"Expected no cached features for {models.name}, got some: only AffectGPT checkpoints take them.")
         else:
             found = explained(explainer, media, todo, asking, concurrency=asking.concurrency if models.is_remote else 1)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -431,6 +436,7 @@ def generated(
 ) -> Iterator[tuple[dict, Exception | None]]:
     """The answers of an AffectGPT checkpoint to the rows numbered `todo`, in batches; a clip that cannot be read has an error."""
     model, processor = explainer.model, explainer.processor
+    features = None if asking.features is None else FeatureCache(asking.features, model, processor, faces=asking.faces)
     collate = AffectGPTCollator(
         processor,
         modalities=tuple(asking.modalities),
@@ -438,6 +444,7 @@ def generated(
         language=asking.language,
         questions=() if asking.question is None else (asking.question,),
         faces_folder=asking.faces,
+        features=None if features is None else features.read,
     )
     samples = asking.decoding == "reference"
     if samples:

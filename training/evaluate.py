@@ -499,6 +499,9 @@ def _parser() -> argparse.ArgumentParser:
     asking.add_argument("--decoding", default="greedy", choices=DECODINGS, help="reference: sampled, as in the authors' code.")
     asking.add_argument("--max-new-tokens", type=int, help="Default: the checkpoint's, or the decoding's.")
     asking.add_argument("--faces", help="Folder of face crops (.npy), for models that look at faces. Default: they are cut out.")
+    asking.add_argument(
+        "--features", metavar="FOLDER", help="Of training.cache_features: for AffectGPT checkpoints, opens no clip."
+    )
     asking.add_argument("--batch-size", type=int, default=32, help="Of AffectGPT checkpoints. Default: 32.")
     asking.add_argument("--concurrency", type=int, default=8, help="Clips asked about at a time, of endpoints. Default: 8.")
     asking.add_argument("--runs", type=int, default=1, help="Do what can differ so often, with a seed of its own each.")
@@ -556,7 +559,7 @@ def _evaluated(args: argparse.Namespace) -> dict:
         rows = rows_of_clips(args.truth, args.clips)
     else:
         rows = load_dataset(args.dataset, args.dataset_config, split=args.split)
-    asking = ("language", "question", "decoding", "max_new_tokens", "faces", "batch_size", "concurrency", "seed")
+    asking = ("language", "question", "decoding", "max_new_tokens", "faces", "features", "batch_size", "concurrency", "seed")
     figures = evaluate(
         models,
         rows,

@@ -23,6 +23,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 import affectgpt  # noqa: F401  (before transformers: see affectgpt/_torchaudio_guard.py)
 from affectgpt import AffectGPTCollator, AffectGPTForConditionalGeneration, AffectGPTProcessor
 from affectgpt.explanation import NOTICE
+from training.cache_features import FeatureCache, encoders
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class DataArguments:
     )
     faces_folder: str | None = field(
         default=None, metadata={"help": "Face crops by the names of rows (.npy), for models that look at faces."}
+    )
+    features: str | None = field(
+        default=None, metadata={"help": "Folder of `training.cache_features`: no clip is opened, and no frozen encoder runs."}
     )
 
 
@@ -150,6 +154,16 @@ def train_only(model: nn.Module, names: list[str]) -> None:
         model.get_submodule(name).requires_grad_(True)
 
 
+def check_encoders_are_frozen(model: AffectGPTForConditionalGeneration) -> None:
+    """Raises `ValueError`, naming them, if encoders whose features are cached are to learn."""
+    learning = [f"model.{name}" for name, encoder in encoders(model).items() if any(p.requires_grad for p in encoder.parameters())]
+    if learning:
+        raise ValueError(
+            f"Expected `--trainable_modules` without the encoders whose outputs `--features` holds, got {', '.join(learning)}. "
+            "Leave them out, or train without `--features`."
+        )
+
+
 def last_whole_checkpoint(output_dir: str) -> str | None:
     """The checkpoint to resume from. `trainer_state.json` is written last: one without it was cut off while being saved."""
     checkpoints = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
@@ -175,8 +189,14 @@ def main(arguments: list[str] | None = None) -> None:
     processor = AffectGPTProcessor.from_pretrained(model_args.model_name_or_path)
     model = AffectGPTForConditionalGeneration.from_pretrained(model_args.model_name_or_path)
     train_only(model, model_args.trainable_modules)
+    features = None
+    if data_args.features is not None:
+        check_encoders_are_frozen(model)
+        features = FeatureCache(data_args.features, model, processor, faces=data_args.faces_folder)
     rows = load_dataset(data_args.dataset_name, data_args.dataset_config, split=data_args.dataset_split)
     check_rows(rows, language=data_args.language, label_share=data_args.label_share)
+    if features is not None:
+        features.check(rows)
     collator = AffectGPTCollator(
         processor,
         modalities=tuple(data_args.modalities),
@@ -186,6 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         dropout=json.loads(data_args.modality_dropout),
         max_length=data_args.max_length,
         faces_folder=data_args.faces_folder,
+        features=None if features is None else features.read,
         seed=training_args.seed,
     )
     if data_args.max_length is not None:
