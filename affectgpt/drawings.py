@@ -10,21 +10,21 @@ DRAWING_SIZE = 112
 # Share of pixels of which no channel differs by more than FLAT_STEP from the neighbours to the right and below. Drawings are wide
 # fills, camera pictures have texture; above the upper bound it is a plain wall.
 FLAT_STEP = 2
-FLAT_SHARE = (0.29, 0.68)
+FLAT_SHARE = (0.235, 0.68)
 # Share of pixels within FILL_TOLERANCE of one of the NUM_FILLS commonest colours.
 NUM_FILLS = 10
 FILL_TOLERANCE = 4
-MIN_FILL_SHARE = 0.38
+MIN_FILL_SHARE = 0.36
 # The same without the largest fill, black and white: a wall or a clipped exposure is one fill, a drawing has many.
 MIN_MINOR_FILL_SHARE = 0.13
 BLACK, WHITE = 24, 240
 MAX_BLACK_OR_WHITE_SHARE = 0.10
 # Mean distance between the strongest and the weakest channel.
-MAX_CHROMA = 97.0
+MAX_CHROMA = 99.0
 # In the middle, where the face is: share of steps that only ink makes, and of texture, which is weaker and farther than two pixels
 # from any ink.
 OUTLINE_STEP = 24
-MIN_FACE_OUTLINE_SHARE = 0.14
+MIN_FACE_OUTLINE_SHARE = 0.133
 TEXTURE_STEP = 4
 MAX_FACE_TEXTURE_SHARE = 0.20
 MAX_FACE_BLACK_OR_WHITE_SHARE = 0.05

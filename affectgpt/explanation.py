@@ -42,7 +42,7 @@ NO_ANSWER = "The model gave no answer."
 CUT_OFF = "The answer was cut off after {count} tokens, before its end. Raise `max_new_tokens` for the whole of it."
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff](?:[^A-Za-z]*[\u4e00-\u9fff]){9}")  # ten characters: more than a quoted word
-_ASKED_IN_CHINESE = "The model learnt to answer in English and was asked for Chinese; it may not follow."
+NOT_IN_CHINESE = "The answer was asked for in Chinese; the model gave it in another language."
 # Parts of an AffectGPT model that 4-bit and 8-bit loading leave alone: small beside the language model, or trained here.
 _NOT_QUANTIZED = [
     "lm_head",
@@ -321,7 +321,6 @@ class _Request:
             self.base = self.base.with_notes(_NO_DRAWING)
         if language == "zh":
             question = f"{question or processor.default_question} {IN_CHINESE}"
-            self.base = self.base.with_notes(_ASKED_IN_CHINESE)
         media = {"waveform": clip.waveform, "frames": clip.frames}
         if processor.takes_faces:
             media["faces"] = self._face_crops(clip, faces)
@@ -351,6 +350,8 @@ class _Request:
         explanation = self.base.with_text(self.answer_in(written))
         if not explanation.text:
             explanation = explanation.with_notes(NO_ANSWER)
+        elif self.base.language == "zh" and not _CHINESE.search(explanation.text):
+            explanation = explanation.with_notes(NOT_IN_CHINESE)
         if processor.stop_string not in written and processor.tokenizer.eos_token_id not in ids:
             explanation = explanation.with_notes(CUT_OFF.format(count=len(ids)))
         return explanation

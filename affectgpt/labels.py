@@ -50,7 +50,7 @@ _MAX_LABEL_CHARACTERS = 48
 _PROSE = re.compile(r"[.!?:：。！？{}]")
 
 _QUOTED = re.compile(r'"[^"\n]*"|“[^”\n]*”')
-_SENTENCE_END = re.compile(r"[.!?]+[\"”')\]]*\s+(?=[^a-z\s])|\s*\n\s*")
+_SENTENCE_END = re.compile(r"[.!?]+[\"”')\]]*\s+(?=[^a-z\s])|[。！？]+[”’」』）)]*|\s*\n\s*")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -68,10 +68,20 @@ _MODALITY_WORDS = {
     "text": _words("subtitle subtitles text word words sentence transcript wording phrase"),
 }
 _MODALITY_OF_WORD = {word: modality for modality, words in _MODALITY_WORDS.items() for word in words}
+# In Chinese, by the characters that it opens with.
+_NUM_OPENING_CHARACTERS = 12
+_CHINESE_MODALITY_WORDS = {
+    "video": ("视频", "画面", "镜头", "面部", "表情", "神态", "脸", "眼", "眉", "嘴", "目光", "视线"),
+    "audio": ("音频", "声音", "嗓音", "语音", "语调", "语气", "音调", "说话声", "说话的声"),
+    "text": ("字幕", "台词", "文本", "这句话", "话语"),
+}
+_MODALITY_OF_CHINESE_WORD = {word: modality for modality, words in _CHINESE_MODALITY_WORDS.items() for word in words}
+_CHINESE_WORD = re.compile("|".join(_MODALITY_OF_CHINESE_WORD))
 
 _CONCLUDES = re.compile(
     r"(?:therefore|thus|hence|consequently|so|overall|altogether|taken together|all in all"
-    r"|in (?:conclusion|summary|short|sum)|to sum up|based on|combining|judging (?:by|from))\b",
+    r"|in (?:conclusion|summary|short|sum)|to sum up|based on|combining|judging (?:by|from))\b"
+    r"|因此|综上|总之|所以|总的来说|总体|综合|由此",
     re.IGNORECASE,
 )
 _SOMEBODY = r"\b(?:person|people|man|woman|boy|girl|child|lady|individual|character|speaker|he|she|they)(?:['’]s)?\b"
@@ -223,7 +233,8 @@ def split_clues(text: str) -> dict[str, str]:
         current = None if _is_conclusion(sentence) else _modality(sentence) or current
         if current is not None:
             clues.setdefault(current, []).append(sentence)
-    return {modality: " ".join(clues[modality]) for modality in _MODALITY_WORDS if modality in clues}
+    space = "" if is_chinese(text) else " "
+    return {modality: space.join(clues[modality]) for modality in _MODALITY_WORDS if modality in clues}
 
 
 def _chat_model(backend: str | ChatBackend) -> ChatBackend | None:
@@ -290,4 +301,5 @@ def _modality(sentence: str) -> str | None:
     for word in re.findall(r"[^\W_]+", sentence.lower())[:_NUM_OPENING_WORDS]:
         if word in _MODALITY_OF_WORD:
             return _MODALITY_OF_WORD[word]
-    return None
+    word = _CHINESE_WORD.search(sentence[:_NUM_OPENING_CHARACTERS])
+    return word and _MODALITY_OF_CHINESE_WORD[word[0]]

@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 
 import affectgpt
 from affectgpt.drawings import DRAWING_SIZE, looks_drawn
-from affectgpt.explanation import NOTICE, explain, explain_stream, load_model
+from affectgpt.explanation import NOT_IN_CHINESE, NOTICE, explain, explain_stream, load_model
 from affectgpt.media import MediaError, read_clip
 from affectgpt.subtitles import Subtitle
 from training.sketch import faces
@@ -202,7 +202,11 @@ def test_explain_records_what_it_went_by(model, processor, clip):
 def test_explain_in_chinese_asks_for_it_and_says_so(model, processor, clip):
     explanation = explain(model, processor, clip, subtitle="Hi.", language="zh", logits_processor=[Says(processor, "Sad.###")])
     assert explanation.language == "zh"
-    assert any("asked for Chinese" in note for note in explanation.notes)
+    assert NOT_IN_CHINESE in explanation.notes
+    chinese = Says(processor, "因此，这个人流露出悲伤和紧张的情绪。###")
+    explanation = explain(model, processor, clip, subtitle="Hi.", language="zh", logits_processor=[chinese])
+    assert explanation.labels == ["悲伤", "紧张"]
+    assert NOT_IN_CHINESE not in explanation.notes
     with pytest.raises(ValueError, match="a language among en, zh"):
         explain(model, processor, clip, language="fr")
 

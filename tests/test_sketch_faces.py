@@ -1,4 +1,7 @@
+import dataclasses
 import functools
+import io
+import itertools
 import os
 import shutil
 import signal
@@ -14,10 +17,22 @@ import pytest
 from PIL import Image
 
 from affectgpt import corpus
+from affectgpt.drawings import looks_drawn
 from training.sketch import __main__ as command
-from training.sketch.faces import ACTION_UNITS, EXPRESSIONS, TARGETS, Identity, draw_face, expression_track, face_targets
-from training.sketch.render import FPS, MAX_DURATION, MIN_DURATION, SAMPLING_RATE, SIZE, build_corpus, render_clip, speech_envelope
+from training.sketch.actions import INTENSITY_POWER
+from training.sketch.faces import (
+    ACTION_UNITS,
+    EXPRESSIONS,
+    TARGETS,
+    Course,
+    Identity,
+    draw_face,
+    expression_track,
+    face_targets,
+)
+from training.sketch.render import FPS, MAX_DURATION, MIN_DURATION, SAMPLING_RATE, SIZE, build_corpus, render_clip
 from training.sketch.scenarios import sample_scenes
+from training.sketch.sheets import contact_sheet
 
 SMALL = {"coarse": 3, "fine_train": 2, "fine_test": 1, "test": 1, "seed": 5}
 
@@ -34,6 +49,12 @@ def built(tmp_path_factory):
     return folder
 
 
+def compressed(image):
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=75)
+    return Image.open(stream).convert("RGB")
+
+
 def people(count):
     return [Identity.sample(np.random.default_rng(seed)) for seed in range(count)]
 
@@ -41,6 +62,26 @@ def people(count):
 def small(image):
     """The picture as a model sees it, as numbers."""
     return np.asarray(image.resize((112, 112), Image.Resampling.BILINEAR), dtype=float)
+
+
+def at(intensity, expression):
+    """What an expression of some intensity does at its apex."""
+    return {name: value * intensity**INTENSITY_POWER for name, value in EXPRESSIONS[expression].items()}
+
+
+def changed(first, second, person):
+    """Share of the face where the difference of two pictures meets the eye."""
+    face = slice(int(112 * (person.y - 0.7 * person.scale)), int(112 * (person.y + person.scale)))
+    return (np.abs(first - second)[face].max(axis=2) > 40).mean()
+
+
+def track(*phases, timing="held", intensity=1.0, seed=0, num_frames=75):
+    return expression_track(Course(phases, intensity, timing), num_frames, 25, np.random.default_rng(seed))
+
+
+def course_of(frames, name):
+    """How far an action unit is from rest in the eight frames that a model samples."""
+    return [frames[moment * len(frames) // 8].get(name, 0.0) for moment in range(8)]
 
 
 def target(identity, action_units, name):
@@ -69,15 +110,70 @@ def test_draw_face_each_action_unit_changes_the_picture(identity):
         assert np.abs(np.asarray(draw_face(identity, {name: 1.0}), dtype=float) - rest).max() > 50, name
 
 
-def test_draw_face_expressions_differ_at_model_resolution_in_every_identity():
-    for person in people(12):
-        middle = slice(int(112 * (person.y - 0.7 * person.scale)), int(112 * (person.y + person.scale)))
-        faces = {name: small(draw_face(person, apex))[middle] for name, apex in EXPRESSIONS.items()}
-        for first in faces:
-            for second in faces:
-                if first < second:
-                    changed = np.abs(faces[first] - faces[second]).max(axis=2) > 40
-                    assert changed.mean() > 0.01, (first, second, person)
+@pytest.mark.parametrize(("intensity", "share"), [(1.0, 0.012), (0.45, 0.006)])
+def test_draw_face_expressions_differ_at_model_resolution_in_every_identity(intensity, share):
+    for person in people(6):
+        faces = {name: draw_face(person, at(intensity, name)) for name in EXPRESSIONS}
+        seen = {name: small(face) for name, face in faces.items()}
+        noise = max(changed(small(compressed(face)), seen[name], person) for name, face in faces.items())
+        assert noise < share / 3
+        for first, second in itertools.combinations(EXPRESSIONS, 2):
+            assert changed(seen[first], seen[second], person) > share, (first, second, person)
+
+
+def test_draw_face_slight_expressions_lie_between_rest_and_the_full_ones():
+    for person in people(4):
+        rest = small(draw_face(person, {}))
+        for name in list(EXPRESSIONS)[1:]:
+            slight, full = (changed(small(draw_face(person, at(intensity, name))), rest, person) for intensity in (0.45, 0.95))
+            assert 0.2 * full < slight < full, name
+
+
+@pytest.mark.parametrize("name", ["lip_pucker", "blush"])
+def test_action_unit_shows_in_the_picture_and_in_its_target(identity, name):
+    rest, half, full = (small(draw_face(identity, {name: amount})) for amount in (0.0, 0.5, 1.0))
+    assert changed(rest, half, identity) > 0.004 and changed(rest, full, identity) > changed(rest, half, identity)
+    assert [target(identity, {name: amount}, name) for amount in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
+
+
+def test_draw_face_closed_lips_show_no_teeth(identity):
+    def mouth_opening(expression):
+        return target(identity, EXPRESSIONS[expression], "mouth_opening")
+
+    closed = [name for name in EXPRESSIONS if mouth_opening(name) == 0]
+    assert {"polite_smile", "masking_smile", "bashful", "sadness", "scowl", "worry", "doubt", "pout"} <= set(closed)
+    assert mouth_opening("laugh") > mouth_opening("smile") > 0.1
+
+
+def test_draw_face_light_reaches_the_whole_picture_and_clips_nothing(identity):
+    def picture(**light):
+        return np.asarray(draw_face(dataclasses.replace(identity, **light), {}), dtype=float)
+
+    dark, plain, bright = (picture(exposure=exposure, warmth=0.0) for exposure in (-0.12, 0.0, 0.11))
+    assert (dark < plain).mean() > 0.99 and (bright > plain).mean() > 0.99 and bright.max() < 252
+    warm = picture(exposure=0.0, warmth=0.035) - plain
+    assert warm[..., 0].mean() > 2 and warm[..., 2].mean() < -2 and not warm[..., 1].any()
+
+
+def test_draw_face_expressions_leave_light_and_background_alone():
+    for person in people(6):
+        corners = [np.asarray(draw_face(person, units))[:16, :16] for units in EXPRESSIONS.values()]
+        assert all(np.array_equal(corners[0], corner) for corner in corners)
+
+
+def test_identity_numbers_are_spread_over_their_ranges():
+    sample = people(300)
+    for name, low, high in (("exposure", -0.12, 0.11), ("warmth", -0.015, 0.035), ("x", 0.42, 0.58), ("scale", 0.328, 0.402)):
+        values = np.array([getattr(person, name) for person in sample])
+        assert low <= values.min() and values.max() <= high
+        assert np.histogram(values, bins=5, range=(low, high))[0].min() > 30, name
+
+
+def test_drawings_pass_for_drawings_whoever_is_drawn():
+    for seed, expression in enumerate(2 * list(EXPRESSIONS)):
+        person = Identity.sample(np.random.default_rng((9, seed)))
+        face = draw_face(person, EXPRESSIONS[expression])
+        assert looks_drawn(small(face)[None].astype(np.uint8)), (expression, person)
 
 
 def test_draw_face_brows_stand_out_from_every_skin():
@@ -120,31 +216,88 @@ def test_face_targets_head_motion_moves_the_face_only(identity):
     assert {name for name, a, b in zip(TARGETS, still, moved, strict=True) if a != b} == {"face_x", "face_y", "face_tilt", "eye_y"}
 
 
-def test_expression_track_rises_from_rest_to_the_apex_and_falls():
-    track = expression_track("scowl", 1.0, 75, 25, np.random.default_rng(0))
-    brows = [units.get("brow_lower", 0.0) for units in track]
-    assert len(track) == 75
-    assert brows[0] < 0.3 and max(brows) > 0.85 and brows[-1] < 0.95 * max(brows)
+@pytest.mark.parametrize("num_frames", [50, 100])
+@pytest.mark.parametrize("seed", range(6))
+def test_expression_track_early_peaks_in_the_first_half_and_leaves_a_residue(num_frames, seed):
+    brows = course_of(track("scowl", timing="early", seed=seed, num_frames=num_frames), "brow_lower")
+    assert brows[0] < 0.3 and np.argmax(brows) < 4 and max(brows) > 0.85
+    assert 0.15 < brows[-1] / max(brows) < 0.35
+
+
+@pytest.mark.parametrize("num_frames", [50, 100])
+@pytest.mark.parametrize("seed", range(6))
+def test_expression_track_late_rests_for_a_third_and_peaks_in_the_last_quarter(num_frames, seed):
+    brows = course_of(track("scowl", timing="late", seed=seed, num_frames=num_frames), "brow_lower")
+    assert max(brows[:3]) < 0.1 and np.argmax(brows) >= 6 and brows[-1] > 0.85
+    assert brows == sorted(brows) and 0.2 < brows[4] < 0.8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_expression_track_held_stays_at_the_apex(seed):
+    frames = track("scowl", timing="held", seed=seed)
+    brows = [units["brow_lower"] for units in frames]
+    assert brows[0] < 0.3 and min(brows[10:66]) > 0.85 and brows[-1] > 0.8 * max(brows)
+
+
+@pytest.mark.parametrize("num_frames", [50, 100])
+@pytest.mark.parametrize("seed", range(6))
+def test_expression_track_turn_shows_the_first_then_the_second(num_frames, seed):
+    frames = track("scowl", "smile", timing="turn", seed=seed, num_frames=num_frames)
+    first, second = (np.array([units[name] for units in frames]) for name in ("brow_lower", "cheek_raise"))
+    change = int(np.argmax(second / second.max() > first / first.max())) / num_frames
+    assert 0.38 < change < 0.6
+    assert first[9] > 0.85 and second[9] == 0 and first[-1] == 0 and second[-1] > 0.75
+    fading = (second > 0.02 * second.max()) & (second < 0.98 * second.max())
+    assert 0.25 <= fading.sum() / 25 <= 0.4
 
 
 def test_expression_track_smirk_comes_on_either_side():
-    sides = {
-        max(expression_track("smirk", 1.0, 50, 25, np.random.default_rng(seed))[25], key=lambda name: name.startswith("lip"))
-        for seed in range(9)
-    }
+    sides = {max(track("smirk", seed=seed, num_frames=50)[25], key=lambda name: name.startswith("lip")) for seed in range(9)}
     assert sides == {"lip_corner_up_left", "lip_corner_up_right"}
 
 
-def test_expression_track_unknown_expression_raises():
-    with pytest.raises(ValueError, match="got 'bliss'"):
-        expression_track("bliss", 1.0, 10, 25, np.random.default_rng(0))
+def test_expression_track_turn_mirrors_both_phases_alike():
+    for seed in range(9):
+        last = track("doubt", "smirk", timing="turn", seed=seed)[-1]
+        first = track("doubt", "smirk", timing="turn", seed=seed)[12]
+        assert ("outer_brow_raise_left" in first) == ("lip_corner_up_left" in last)
+        assert "outer_brow_raise_left" not in first or "outer_brow_raise_right" not in first
 
 
-def test_speech_envelope_follows_loudness():
-    waveform = np.concatenate([np.zeros(6400), 0.5 * np.ones(6400), np.zeros(6400)]).astype(np.float32)
-    envelope = speech_envelope(waveform, 30)
-    assert np.all(envelope[:10] == 0) and np.all(envelope[10:20] > 0.9) and np.all(envelope[20:] == 0)
-    assert not speech_envelope(np.zeros(6400, np.float32), 10).any()
+def test_expression_track_same_seed_same_track():
+    assert track("doubt", "fear", timing="turn", seed=3) == track("doubt", "fear", timing="turn", seed=3)
+    assert track("doubt", seed=3) != track("doubt", seed=4)
+
+
+def test_expression_track_slight_is_weaker_than_full():
+    slight, full = (max(course_of(track("scowl", intensity=intensity), "brow_lower")) for intensity in (0.45, 0.95))
+    assert 0.45 * full < slight < 0.65 * full
+
+
+@pytest.mark.parametrize(
+    ("phases", "intensity", "timing", "message"),
+    [
+        (("bliss",), 1.0, "held", "got 'bliss'"),
+        (("smile", "bliss"), 1.0, "turn", "got 'bliss'"),
+        ((), 1.0, "held", "one or two expressions"),
+        (("smile", "fear", "scowl"), 1.0, "turn", "one or two expressions"),
+        (("smile",), 1.0, "turn", "got 'turn'"),
+        (("smile", "fear"), 1.0, "late", "got 'late'"),
+        (("smile",), 1.0, "sudden", "early, late, held"),
+        (("smile",), 1.2, "held", "got 1.2"),
+        (("smile",), -0.1, "held", r"in \[0, 1\]"),
+        (("smile",), float("nan"), "held", "got nan"),
+    ],
+)
+def test_course_parts_that_do_not_fit_raise(phases, intensity, timing, message):
+    with pytest.raises(ValueError, match=message):
+        Course(phases, intensity, timing)
+
+
+def test_contact_sheet_has_a_row_for_every_person_and_two_courses_to_a_row():
+    sheet = contact_sheet(identities=1, size=32)
+    assert sheet.width == 20 * 32 and sheet.height == 9 * (32 + 17)
+    assert np.asarray(sheet)[:, 16 * 32 :].std() > 20
 
 
 def test_render_clip_makes_a_small_streamable_file(tmp_path):
@@ -245,7 +398,7 @@ def test_build_interrupted_leaves_only_whole_clips_and_goes_on(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     message = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "run the same command again" in message and "Traceback" not in message
+    assert process.returncode == 130 and "the same command" in message and "Traceback" not in message
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in (".part", ".parquet", ".md")]
     for clip in coarse.glob("*.mp4"):
@@ -255,4 +408,4 @@ def test_build_interrupted_leaves_only_whole_clips_and_goes_on(tmp_path):
 
 def test_sheet_command_writes_a_picture(tmp_path):
     assert command.main(["sheet", "--output", str(tmp_path / "sheet.png"), "--identities", "1", "--size", "32"]) == 0
-    assert Image.open(tmp_path / "sheet.png").size == (8 * 32, 9 * 32)
+    assert Image.open(tmp_path / "sheet.png").size == (20 * 32, 9 * (32 + 17))

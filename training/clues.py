@@ -7,8 +7,8 @@ brows, one raised), in whatever words of `_STATES`.
 
 A statement is *right*; *contradicted*, if the clip has the opposite (a faint voice called loud) or if it denies what is plain there
 (a scowl whose brows are said to rest); or *unsupported*, if it tells of something that is not there. Degrees ("slightly") and the
-course over time are not judged. What the words mean given the rest is looked up among the phrases of `sketch/text.py`, in any order
-of words.
+course over time are not judged; where one expression turns into another, what either shows is there. What the words mean given the
+face is looked up among the phrases of `sketch/english.py`, in any order of words.
 """
 
 import re
@@ -22,8 +22,8 @@ from affectgpt.lexicon import load_entries, synonym_sets
 from affectgpt.metrics import bootstrap_interval
 
 from .sketch.actions import EXPRESSIONS, read_action_units
-from .sketch.scenarios import bearing_of
-from .sketch.text import STANCES
+from .sketch.english import MEANINGS
+from .sketch.grammar import SIDES, STANCE, phases_of, side_of
 from .sketch.voices import VOICES
 
 SOURCE = "EMER-Sketch"  # `provenance.source` of rows whose scenes are known
@@ -33,6 +33,7 @@ RIGHT, CONTRADICTED, UNSUPPORTED = "right", "contradicted", "unsupported"
 REST = "at rest"
 # Strength, of 0 to 1, from which something may be stated, and from which a description that leaves it out is incomplete.
 _THERE, _PLAIN = 0.15, 0.5
+_SHUT = 0.75  # of a blink, beyond which lids no longer droop
 # Valence, of -1 to 1, beyond which a meaning is a good or a bad one.
 _CLEAR_VALENCE = 0.3
 
@@ -75,6 +76,7 @@ _STATES: dict[str, dict[str, dict[str, re.Pattern]]] = {
             REST: _any(rf"{_BROWS}.*\b{_STILL}"),
         },
         "eyes": {
+            "shut": _any(r"(?:eyes?|lids|eyelids)\b.*\b(?:shut|closes? tightly|closed tightly)", r"closed eyes"),
             "wide": _any(
                 rf"{_EYES}.*\b(?:wide(?:n|ns|ned)?|round|whites|shoot up|open)", r"(?:wide|widened|round) eyes", r"wide-eyed"
             ),
@@ -82,7 +84,11 @@ _STATES: dict[str, dict[str, dict[str, re.Pattern]]] = {
                 rf"{_EYES}.*\b(?:narrow(?:s|ed)?|tight(?:en|ens|ened)?|crinkle[sd]?|squint(?:s|ed|ing)?|hard|hardens|push up)",
                 r"(?:narrowed|squinting|tightened|crinkled) (?:eyes|lids|gaze|look)",
             ),
-            "drooping": _any(r"(?:drooping|lowered|half-closed|heavy) (?:eyes|lids|eyelids)", rf"{_EYES}.*\b(?:droop|half-closed)"),
+            "drooping": _any(
+                r"(?:drooping|lowered|half-closed|heavy) (?:eyes|lids|eyelids)",
+                rf"{_EYES}.*\b(?:droop|half-closed)",
+                r"lids\b.*\bhang low",
+            ),
             REST: _any(rf"{_EYES}.*\b(?:at rest|relaxed|neutral)"),
         },
         "gaze": {
@@ -107,7 +113,13 @@ _STATES: dict[str, dict[str, dict[str, re.Pattern]]] = {
                 r"smirk(?:s|ing)?",
             ),
             "up": _any(
-                rf"{_CORNERS}.*{_UP}", rf"(?<!side of the )mouth\b.*{_UP}(?!.*\bone side)", r"smil(?:es?|ing)", r"grin(?:s|ning)?"
+                rf"{_CORNERS}.*{_UP}",
+                rf"(?<!side of the )mouth\b.*{_UP}(?!.*\bone side)",
+                rf"(?<!upper)lips\b.*{_UP}",
+                r"upturned (?:mouth|lips)",
+                r"smil(?:es?|ing)",
+                r"grin(?:s|ning)?",
+                r"laugh(?:s|ing)?",
             ),
             "down": _any(rf"{_CORNERS}.*\b{_DOWN}", r"mouth\b.*\b(?:down|downward|downwards|downturned)"),
             REST: _any(rf"{_LIPS}.*\b(?:level|straight|neutral)"),
@@ -116,8 +128,13 @@ _STATES: dict[str, dict[str, dict[str, re.Pattern]]] = {
             "open": _any(rf"(?:{_LIPS}|jaw\b).*\b(?:open|opens|round|agape|drops?|dropped)", r"(?:open|gaping) mouth"),
             "pressed": _any(rf"{_LIPS}.*\b(?:press(?:es|ed)?|tight|thin)", r"(?:pressed|tight|thin) lips"),
             "stretched": _any(rf"{_LIPS}.*\b(?:stretch(?:es|ed)?|pulled back|drawn back)", r"stretched (?:lips|mouth)"),
+            "pushed out": _any(
+                rf"{_LIPS}.*\b(?:push(?:es|ed)? (?:forward|out)|pursed|puckers?|puckered)", r"pursed lips", r"pout(?:s|ing)?"
+            ),
             REST: _any(rf"{_LIPS}.*\b(?:rest(?:s|ing)? together|closed|relaxed)"),
         },
+        "teeth": {"bared": _any(r"teeth")},
+        "blush": {"there": _any(r"blush(?:es|ed|ing)?", r"flush(?:es|ed)?", r"cheeks?\b.*\bred")},
         "nose": {"wrinkled": _any(r"nose\b.*\bwrinkle[sd]?", r"wrinkled nose", r"folds?\b.*\bnose")},
         "upper lip": {"raised": _any(rf"upperlip\b.*{_UP}", r"(?:raised|curled) upperlip")},
         "tears": {"there": _any(r"tears?", r"tearful", r"cry", r"cries", r"crying", r"weep(?:s|ing)?", r"sob(?:s|bing)?")},
@@ -170,9 +187,11 @@ _STATES: dict[str, dict[str, dict[str, re.Pattern]]] = {
                 r"gaps?",
                 r"hesita\w+",
                 r"stammer\w*",
+                r"falter\w*",
             ),
-            REST: _any(r"steady", r"even", r"firm", r"fluent(?:ly)?"),
+            REST: _any(r"steady", r"even", r"firm", r"level", r"flow", r"fluent(?:ly)?"),
         },
+        "laughter": {"there": _any(r"laugh\w*", r"chuckl\w+", r"giggl\w+", r"bubbling")},
         "breath": {"breathy": _any(r"breathy", r"airy", r"much air", r"air runs", r"whisper(?:s|ed|ing)?")},
         "effort": {
             "forced": _any(r"force", r"forceful(?:ly)?", r"hammered", r"emphatic(?:ally)?"),
@@ -185,9 +204,11 @@ _STATES: dict[str, dict[str, dict[str, re.Pattern]]] = {
         "act": {
             "praise": _any(r"prais\w+", r"compliment\w*"),
             "good_news": _any(r"good news"),
+            "promise": _any(r"promis\w+", r"agrees? to help"),
             "bad_news": _any(r"bad news", r"loss"),
             "complaint": _any(r"complain\w*", r"blames?", r"finds? fault"),
             "warning": _any(r"warn\w*", r"danger"),
+            "apology": _any(r"apolog\w+", r"pardon"),
             "remark": _any(r"remark", r"small talk", r"states? a fact"),
         },
     },
@@ -208,8 +229,8 @@ _OPPOSITES = {
 _NEGATION = re.compile(r"\b(?:no|not|never|without|neither|nor|hardly|nothing)\b|n[’']t\b")
 _UNMOVED = re.compile(r"\b(?:hardly|do not|does not|never) (?:move|moves|shift|shifts|change|changes)\b")
 _CLAUSE_END = re.compile(
-    r"[,;:.!?]|\bwhile\b|\bwith (?=(?:the|her|his|their|its)\b)|\band (?=(?:the|one|a|an|both|her|his|their|its|tears?|folds|eyes|"
-    r"(?:eye)?brows|lips|mouth|cheeks|nose|head|gaze|voice|pitch)\b)"
+    r"[,;:.!?]|\bwhile\b|\bwith (?=(?:the|her|his|their|its)\b)|\band (?=(?:the|one|an?|both|her|his|their|its|tears?|folds|heavy|"
+    r"eyes|(?:eye)?brows|lips|mouth|cheeks|nose|head|gaze|voice|pitch)\b)"
 )
 
 
@@ -265,15 +286,26 @@ class ClueScore:
     num_clips: int
 
 
+Strengths = dict[str, dict[str, float]]  # aspect -> value -> how much of it there is, in [0, 1]
+
+
 @dataclass(frozen=True)
 class SceneTruth:
-    """`strength[aspect][value]` is how much of it there is, in [0, 1]; `meaning` is the label that the words earn."""
+    """`phases[modality]` is how much of each value there is, one after the other; `meaning` is the act and the label it earns."""
 
-    strength: dict[str, dict[str, dict[str, float]]] = field(repr=False)
+    phases: dict[str, list[Strengths]] = field(repr=False)
     meaning: tuple[str, str]
 
     def there(self, modality: str, aspect: str, least: float) -> list[str]:
-        return [value for value, strength in self.strength[modality].get(aspect, {}).items() if strength >= least]
+        """The values of an aspect of which there is at least so much in any phase."""
+        values = [
+            value for phase in self.phases[modality] for value, strength in phase.get(aspect, {}).items() if strength >= least
+        ]
+        return list(dict.fromkeys(values))
+
+    def rests(self, modality: str, aspect: str) -> bool:
+        """Whether there is a phase in which nothing of an aspect is plain."""
+        return any(max(phase.get(aspect, {}).values(), default=0.0) < _PLAIN for phase in self.phases[modality])
 
 
 def scene_truth(provenance: Mapping[str, str]) -> SceneTruth:
@@ -287,16 +319,21 @@ def scene_truth(provenance: Mapping[str, str]) -> SceneTruth:
     """
     if provenance["source"] != SOURCE:
         raise ValueError(f"Expected a row of {SOURCE}, whose scenes are known, got one of {provenance['source']}.")
-    expression, voice, act = provenance["expression"], provenance["voice"], provenance["text_act"]
-    meaning, _ = STANCES[act][bearing_of(expression, voice)]
-    strength = {"video": _face(expression), "audio": _voice(voice), "text": {"act": {act: 1.0}}}
-    for modality, whole in (("video", "still"), ("audio", "plain")):
-        is_plain = any(value >= _PLAIN for values in strength[modality].values() for value in values.values())
-        strength[modality]["whole"] = {whole: 0.0 if is_plain else 1.0}
-    return SceneTruth(strength, (act, meaning))
+    course, act = provenance["expression"], provenance["text_act"]
+    phases = {
+        "video": [_with_whole(_face(expression), "still") for expression in phases_of(course)],
+        "audio": [_with_whole(_voice(provenance["voice"]), "plain")],
+        "text": [{"act": {act: 1.0}}],
+    }
+    return SceneTruth(phases, (act, STANCE[act][SIDES.index(side_of(course))]))
 
 
-def _face(expression: str) -> dict[str, dict[str, float]]:
+def _with_whole(strengths: Strengths, name: str) -> Strengths:
+    is_plain = any(value >= _PLAIN for values in strengths.values() for value in values.values())
+    return strengths | {"whole": {name: 0.0 if is_plain else 1.0}}
+
+
+def _face(expression: str) -> Strengths:
     au = read_action_units(EXPRESSIONS[expression])
     brows = (au["outer_brow_raise_left"], au["outer_brow_raise_right"])
     corners = (au["lip_corner_up_left"], au["lip_corner_up_right"])
@@ -309,18 +346,30 @@ def _face(expression: str) -> dict[str, dict[str, float]]:
             "lowered": au["brow_lower"] if au["brow_lower"] >= _PLAIN else 0.0,
             "together": au["brow_lower"],
         },
-        "eyes": {"wide": au["lid_raise"], "narrowed": max(au["lid_tighten"], au["cheek_raise"]), "drooping": au["blink"]},
+        "eyes": {
+            "shut": au["blink"] if au["blink"] > _SHUT else 0.0,
+            "wide": au["lid_raise"],
+            "narrowed": max(au["lid_tighten"], au["cheek_raise"]),
+            "drooping": au["blink"] if au["blink"] <= _SHUT else 0.0,
+        },
         "gaze": {"aside": max(abs(au["gaze_x"]), abs(au["head_x"])), "down": max(au["gaze_y"], au["head_y"])},
         "cheeks": {"raised": au["cheek_raise"]},
         "lip corners": {"one up": one_corner, "up": min(corners), "down": au["lip_corner_down"]},
-        "mouth": {"open": au["jaw_drop"], "pressed": au["lip_press"], "stretched": au["lip_stretch"]},
+        "mouth": {
+            "open": au["jaw_drop"],
+            "pressed": au["lip_press"],
+            "stretched": au["lip_stretch"],
+            "pushed out": au["lip_pucker"],
+        },
+        "teeth": {"bared": min(au["upper_lip_raise"], au["lip_stretch"])},
         "nose": {"wrinkled": au["nose_wrinkle"]},
         "upper lip": {"raised": au["upper_lip_raise"]},
         "tears": {"there": au["tears"]},
+        "blush": {"there": au["blush"]},
     }
 
 
-def _voice(voice: str) -> dict[str, dict[str, float]]:
+def _voice(voice: str) -> Strengths:
     # Each scale reaches `_PLAIN` where listeners hear it at once: 3 semitones, 200 and 140 words a minute, 4 dB, ...
     prosody = VOICES[voice]
     clean = max(prosody.roughness, prosody.tremor, prosody.breath) == 0
@@ -336,6 +385,7 @@ def _voice(voice: str) -> dict[str, dict[str, float]]:
             "smooth": _THERE if clean else 0.0,
         },
         "steadiness": {"trembling": prosody.tremor, "halting": prosody.pauses / 0.35},
+        "laughter": {"there": prosody.laughter},
         "breath": {"breathy": prosody.breath},
         "effort": {"forced": prosody.roughness, "strained": prosody.tremor},
     }
@@ -394,7 +444,7 @@ def _judged(modality: str, aspect: str, value: str, truth: SceneTruth, *, is_den
         # That something is not there, of all that is not, is no clue; that it is not, where it is, is a wrong one.
         return Statement(modality, aspect, f"not {value}", CONTRADICTED, shown) if value in plain else None
     if value == REST:
-        return Statement(modality, aspect, value, CONTRADICTED if plain else RIGHT, shown)
+        return Statement(modality, aspect, value, RIGHT if truth.rests(modality, aspect) else CONTRADICTED, shown)
     if value in there:
         return Statement(modality, aspect, value, RIGHT, shown)
     opposed = any({value, other} == set(pair) for other in there for pair in _OPPOSITES.get(aspect, ()))
@@ -405,7 +455,7 @@ def _judged(modality: str, aspect: str, value: str, truth: SceneTruth, *, is_den
 def _recalled(modality: str, statements: Sequence[Statement], truth: SceneTruth) -> tuple[int, int]:
     right = {(statement.aspect, statement.value) for statement in statements if statement.modality == modality}
     right &= {(statement.aspect, statement.value) for statement in statements if statement.verdict == RIGHT}
-    plain = [aspect for aspect in truth.strength[modality] if truth.there(modality, aspect, _PLAIN)]
+    plain = [aspect for aspect in truth.phases[modality][0] if truth.there(modality, aspect, _PLAIN)]
     known = {aspect for aspect, value in right if value != REST}
     if any(value == REST for _, value in right):
         known.add("whole")  # of a face or a voice at rest, that is all there is to say
@@ -416,9 +466,9 @@ def _recalled(modality: str, statements: Sequence[Statement], truth: SceneTruth)
 
 # Words of each phrase -> the act and the label that it stands for.
 _PHRASES = {
-    frozenset(phrase.split()): (act, label)
-    for act, stances in STANCES.items()
-    for label, phrases in stances.values()
+    frozenset(phrase.split()): (act, STANCE[act][SIDES.index(side)])
+    for act, meanings in MEANINGS.items()
+    for side, phrases in meanings.items()
     for phrase in phrases
 }
 

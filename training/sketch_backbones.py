@@ -12,7 +12,9 @@ import argparse
 import logging
 import math
 import os
+import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,15 +36,20 @@ from affectgpt import (
 )
 from affectgpt.modeling_imagebind_audio import ImageBindAudioModel
 from affectgpt.modeling_resamplers import AffectGPTImageQFormer
+from affectgpt.processing_affectgpt import IN_CHINESE
 from training.sketch import faces, scenarios, voices
+from training.sketch.text import join
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SIZE, PATCH_SIZE, NUM_FRAMES, NUM_AUDIO_CLIPS = 112, 14, 8, 2
 NUM_VIDEO_QUERY_TOKENS, NUM_AUDIO_QUERY_TOKENS, NUM_IMAGE_QUERY_TOKENS = 8, 4, 8
-VOCAB_SIZE = 1600
-# How often a medium is left out of a scene when the language model learns, and how often one of its clues is unreadable.
-MISSING_SHARE, UNCLEAR_SHARE = 0.08, 0.15
+VOCAB_SIZE = 2400
+# How often a medium is left out of a scene when the language model learns, how often one of its clues is unreadable, how often the
+# answer is Chinese, and how often the subtitle is in the other language.
+MISSING_SHARE, UNCLEAR_SHARE, CHINESE_SHARE, OTHER_SHARE = 0.08, 0.12, 0.4, 0.15
+EXCERPTS, SCENES = 64, 12  # rows of a batch, which cost about the same
+_FIRST_CLAUSE = re.compile(r"[^,;，；]+")
 
 
 def sketch_config(tokenizer: PreTrainedTokenizerFast) -> AffectGPTConfig:
@@ -185,9 +192,10 @@ def _speak(job: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     mels, targets = [], []
     for index, scene in enumerate(scenes):
         rng = np.random.default_rng([seed, chunk, index])
-        speech = voices.speak(scene.sentence, scene.speaker, scene.voice, scene.voice_intensity, rng)
-        # Silence around the speech, as in a clip.
+        speech = voices.speak(scene.words, scene.speaker, scene.voice, scene.voice_intensity, rng, language=scene.spoken)
+        # Silence around the speech, as in a clip, and what is behind it.
         sound = np.pad(speech, rng.integers(1_600, 6_400, size=2))
+        sound += voices.background(len(sound), scene.speaker, rng)
         mels.append(extractor([sound], sampling_rate=16_000, return_tensors="pt")["input_features"][0].half().numpy())
         targets.append(voices.voice_targets(scene.speaker, scene.voice, scene.voice_intensity))
     return np.stack(mels), np.stack(targets)
@@ -247,7 +255,9 @@ def fit_regression(
     return float(score.mean())
 
 
-def train_vision(config: AffectGPTConfig, processor: AffectGPTProcessor, *, seed: int, num_people: int, epochs: int) -> dict:
+def train_vision(
+    config: AffectGPTConfig, processor: AffectGPTProcessor, *, seed: int, num_people: int, epochs: int, qformer_epochs: int
+) -> dict:
     """Vision tower, then image Q-Former on the frozen tower -> their state dicts under the model's names."""
     images, geometry = _in_parallel(_draw_faces, [(seed, person, 12) for person in range(num_people)])
     images = torch.from_numpy(images).permute(0, 3, 1, 2)
@@ -286,7 +296,7 @@ def train_vision(config: AffectGPTConfig, processor: AffectGPTProcessor, *, seed
     fit_regression(
         [qformer, head],
         lambda batch: head(qformer(batch).flatten(1)),
-        tokens, geometry, epochs=epochs, batch_size=64, learning_rate=1e-3,
+        tokens, geometry, epochs=qformer_epochs, batch_size=64, learning_rate=2e-3,
     )  # fmt: skip
     return {f"vision_tower.{k}": v for k, v in tower.state_dict().items()} | {
         f"image_qformer.{k}": v for k, v in qformer.state_dict().items()
@@ -320,56 +330,82 @@ def train_audio(config: AffectGPTConfig, *, seed: int, num_sounds: int, epochs: 
 
 def scene_text(processor: AffectGPTProcessor, scene: scenarios.Scene, rng: np.random.Generator) -> tuple[str, str]:
     """Prompt and answer of a scene in which clue words stand where the media will stand (SKETCH recipe, point 4)."""
-    row = scenarios.row_of(scene)
-    given = {name: rng.random() >= MISSING_SHARE for name in ("video", "audio", "text")}
+    language, other = ("zh", "en") if rng.random() < CHINESE_SHARE else ("en", "zh")
+    clues, conclusion = scenarios.tell(scene, language)
+    subtitles = dict(zip(scenarios.SPOKEN, scene.sentence, strict=True))
+    subtitle = subtitles[other if rng.random() < OTHER_SHARE else language]
+    given = {name: rng.random() >= MISSING_SHARE for name in clues}
+    question = processor.default_question if language == "en" else f"{processor.default_question} {IN_CHINESE}"
     prompt = processor.render_prompt(
-        video=given["video"], audio=given["audio"], subtitle=row["subtitle"] if given["text"] else None
+        video=given["video"], audio=given["audio"], subtitle=subtitle if given["text"] else None, question=question
     )
     words = scenarios.clue_words(scene)
     for name, token in (("video", processor.video_token), ("audio", processor.audio_token)):
-        shuffled = ["unclear"] if rng.random() < UNCLEAR_SHARE else [str(word) for word in rng.permutation(words[name])]
-        prompt = prompt.replace(token, " " + " ".join(shuffled))
-    if all(given.values()):
-        return prompt, row["description"]
-    conclusion = row["description"].removeprefix(" ".join(row["clues"][name] for name in ("video", "audio", "text"))).strip()
-    return prompt, " ".join([*(row["clues"][name] for name in given if given[name]), conclusion])
+        told = ["unclear"] if rng.random() < UNCLEAR_SHARE else words[name]
+        prompt = prompt.replace(token, " " + " ".join(told))
+    return prompt, join({name: clue for name, clue in clues.items() if given[name]}, conclusion, language)
 
 
-def train_language_model(
-    config: AffectGPTConfig, processor: AffectGPTProcessor, *, seed: int, steps: int, batch_size: int = 24
-) -> dict:
-    """The language model on scenes in words -> its state dict under the model's names."""
-    scenes = scenarios.sample_scenes("coarse", steps * batch_size, seed=seed)
+def excerpt_text(processor: AffectGPTProcessor, scene: scenarios.Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """One slot of a scene's prompt, and the sentence that it leads to; of the words only what they do, which needs no face."""
+    language = "zh" if rng.random() < CHINESE_SHARE else "en"
+    clues, _ = scenarios.tell(scene, language)
+    name = ("video", "audio", "text")[rng.integers(3)]
+    if name == "text":
+        filled, sentence = (
+            f"<Subtitle>{scene.sentence[scenarios.SPOKEN.index(language)]}</Subtitle>",
+            _FIRST_CLAUSE.match(clues[name])[0],
+        )
+    else:
+        tag = {"video": "Video", "audio": "Audio"}[name]
+        filled, sentence = f"<{tag}> {' '.join(scenarios.clue_words(scene)[name])}</{tag}>", clues[name]
+    return f"{filled}. {IN_CHINESE if language == 'zh' else ''} ###Assistant: ", sentence
+
+
+def train_language_model(config: AffectGPTConfig, processor: AffectGPTProcessor, *, seed: int, steps: int) -> dict:
+    """The language model on scenes in words -> its state dict under the model's names.
+
+    The first third of the steps is on excerpts, which are short: many more sentences and clue words pass than whole scenes would
+    hold, and that is what it takes to learn what each stands for.
+    """
     model = LlamaForCausalLM(config.text_config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps, pct_start=0.1)
-    rng = np.random.default_rng([seed, 7])
-    start = time.monotonic()
-    logger.info("Language model: %d steps of %d scenes in words, %d parameters.", steps, batch_size, model.num_parameters())
-    for step in range(steps):
-        rows = []
-        for scene in scenes[step * batch_size : (step + 1) * batch_size]:
-            prompt, answer = scene_text(processor, scene, rng)
-            bos = [processor.tokenizer.bos_token_id]
-            texts = [prompt, answer + processor.stop_string]
-            rows.append(sum(processor.tokenizer(texts, add_special_tokens=False)["input_ids"], bos))
-        length = max(len(row) for row in rows)
-        input_ids = torch.tensor([row + [processor.tokenizer.pad_token_id] * (length - len(row)) for row in rows])
-        attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
+    logger.info("Language model: %d steps, %d parameters.", steps, model.num_parameters())
+    start, pad = time.monotonic(), processor.tokenizer.pad_token_id
+    for step, rows in enumerate(text_batches(processor, seed=seed, steps=steps)):
+        length = max(map(len, rows))
+        input_ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
+        attention_mask = (input_ids != pad).long()
         loss = model(input_ids, attention_mask=attention_mask, labels=input_ids.masked_fill(attention_mask == 0, -100)).loss
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if (step + 1) % 50 == 0 or step + 1 == steps:
+        if (step + 1) % 100 == 0 or step + 1 == steps:
             logger.info("  step %d of %d: loss %.3f (%.0f s).", step + 1, steps, loss.item(), time.monotonic() - start)
     return {f"language_model.{k}": v for k, v in model.model.state_dict().items()}
 
 
+def text_batches(processor: AffectGPTProcessor, *, seed: int, steps: int) -> Iterator[list[list[int]]]:
+    """Token ids of prompt and answer, row by row: a third of the batches of excerpts, the rest of whole scenes."""
+    rng = np.random.default_rng([seed, 7])
+    num_excerpts, num_scenes = steps // 3 * EXCERPTS, (steps - steps // 3) * SCENES
+    scenes = scenarios.sample_scenes("coarse", max(num_excerpts, num_scenes), seed=seed)
+    for text, count, batch_size in ((excerpt_text, num_excerpts, EXCERPTS), (scene_text, num_scenes, SCENES)):
+        for begin in range(0, count, batch_size):
+            rows = []
+            for scene in scenes[begin : begin + batch_size]:
+                prompt, answer = text(processor, scene, rng)
+                ids = processor.tokenizer([prompt, answer + processor.stop_string], add_special_tokens=False)["input_ids"]
+                rows.append([processor.tokenizer.bos_token_id, *ids[0], *ids[1]])
+            yield rows
+
+
 def scale_projections(model: AffectGPTForConditionalGeneration) -> None:
     """Let the resamplers' tokens start at the scale of word embeddings (SKETCH recipe, point 5)."""
-    word_std = model.get_input_embeddings().weight.std()
+    word_std = model.get_input_embeddings().weight.detach().std()
     for resampler in (model.model.video_resampler, model.model.audio_resampler):
         nn.init.normal_(resampler.projection.weight, std=float(word_std) / math.sqrt(resampler.projection.in_features))
         nn.init.zeros_(resampler.projection.bias)
@@ -379,11 +415,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, help="Folder of the checkpoint to make.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-people", type=int, default=900, help="Identities whose drawings the vision tower learns from.")
+    parser.add_argument("--num-people", type=int, default=1000, help="Identities whose drawings the vision tower learns from.")
     parser.add_argument("--vision-epochs", type=int, default=8)
-    parser.add_argument("--num-sounds", type=int, default=5000, help="Spoken sentences the audio tower learns from.")
+    parser.add_argument("--qformer-epochs", type=int, default=20, help="Of the image Q-Former, on the frozen tower.")
+    parser.add_argument("--num-sounds", type=int, default=6000, help="Spoken sentences the audio tower learns from.")
     parser.add_argument("--audio-epochs", type=int, default=6)
-    parser.add_argument("--text-steps", type=int, default=800, help="Steps of the language model.")
+    parser.add_argument("--text-steps", type=int, default=1100, help="Steps of the language model.")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
@@ -400,7 +437,14 @@ def main() -> None:
     config = sketch_config(processor.tokenizer)
 
     makers = {
-        "vision": lambda: train_vision(config, processor, seed=args.seed, num_people=args.num_people, epochs=args.vision_epochs),
+        "vision": lambda: train_vision(
+            config,
+            processor,
+            seed=args.seed,
+            num_people=args.num_people,
+            epochs=args.vision_epochs,
+            qformer_epochs=args.qformer_epochs,
+        ),
         "audio": lambda: train_audio(config, seed=args.seed, num_sounds=args.num_sounds, epochs=args.audio_epochs),
         "text": lambda: train_language_model(config, processor, seed=args.seed, steps=args.text_steps),
     }

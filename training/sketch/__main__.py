@@ -1,7 +1,10 @@
-"""Make the drawn world.
+"""Make the drawn world, and look at it.
 
-python -m training.sketch build --output ../emer-sketch
-python -m training.sketch sheet --output sheet.png
+python -m training.sketch build --output ../emer-sketch    # the corpus: clips and their truth
+python -m training.sketch ceilings                         # how far fewer modalities lead, by the rules
+python -m training.sketch sheet --output sheet.png         # the expressions, and how they run over time
+python -m training.sketch voices --output voices.png       # mels and pitch of the voices
+python -m training.sketch page --output page.html          # clips with their truth
 python -m training.sketch examples --output affectgpt/assets/examples
 """
 
@@ -9,14 +12,12 @@ import argparse
 import inspect
 import json
 import sys
+import tempfile
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from .faces import EXPRESSIONS, Identity, draw_face, expression_track
-from .render import FPS, SIZE, build_corpus, render_clip
-from .scenarios import sample_scenes
+from . import grammar
+from .render import build_corpus, render_all, render_clip
+from .scenarios import SPLITS, sample_scenes
 
 # Faces, voices and words that agree and that do not: the clips that the demo offers.
 EXAMPLES = (
@@ -24,40 +25,44 @@ EXAMPLES = (
     ("grief", "trembling", "bad_news"),
     ("scowl", "harsh", "complaint"),
     ("smirk", "dull", "praise"),
-    ("fear", "hesitant", "warning"),
-    ("surprise", "breathy", "remark"),
+    ("worry>smile", "breathy", "good_news"),
+    ("polite_smile", "harsh", "apology"),
 )
-
-
-def contact_sheet(*, identities: int = 8, moments: int = 8, seed: int = 0, size: int = SIZE) -> Image.Image:
-    """A picture to judge the drawings by: expressions by identities at the apex, then one row over time for each expression."""
-    columns = max(len(EXPRESSIONS), moments)
-    sheet = Image.new("RGB", (columns * size, (identities + len(EXPRESSIONS)) * size), "white")
-    people = [Identity.sample(np.random.default_rng((seed, index))) for index in range(max(identities, len(EXPRESSIONS)))]
-    for row, identity in enumerate(people[:identities]):
-        for column, apex in enumerate(EXPRESSIONS.values()):
-            sheet.paste(draw_face(identity, apex).resize((size, size), Image.Resampling.BILINEAR), (column * size, row * size))
-    for row, expression in enumerate(EXPRESSIONS):
-        track = expression_track(expression, 1.0, 3 * FPS, FPS, np.random.default_rng((seed, row)))
-        for column in range(moments):
-            face = draw_face(people[row], track[column * len(track) // moments])
-            sheet.paste(face.resize((size, size), Image.Resampling.BILINEAR), (column * size, (identities + row) * size))
-    return sheet
 
 
 def render_examples(output: Path, seed: int) -> None:
     """Render `EXAMPLES` with people and sentences that no training split has, and list their subtitles in `examples.json`."""
     output.mkdir(parents=True, exist_ok=True)
-    scenes = {(scene.expression, scene.voice, scene.text_act): scene for scene in sample_scenes("fine_test", 336, seed)}
+    scenes = {scene.combination: scene for scene in sample_scenes("fine_test", len(grammar.COMBINATIONS), seed)}
     subtitles = {}
-    for parts in EXAMPLES:
-        name = "-".join(parts).replace("_", "-") + ".mp4"
-        render_clip(scenes[parts], output / name)
-        subtitles[name] = scenes[parts].sentence
-    (output / "examples.json").write_text(json.dumps(subtitles, indent=2) + "\n", encoding="utf-8")
+    for combination in EXAMPLES:
+        scene = scenes[combination]
+        name = "-".join(combination).replace("_", "-").replace(">", "-") + ".mp4"
+        render_clip(scene, output / name)
+        subtitles[name] = scene.words
+    (output / "examples.json").write_text(json.dumps(subtitles, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def render_page(output: Path, *, split: str, count: int, seed: int, workers: int | None) -> None:
+    """Render the first clips of a split, and write them and their truth as one HTML page."""
+    from .page import write_page
+
+    with tempfile.TemporaryDirectory() as folder:
+        clips = [(scene, Path(folder) / f"{scene.name}.mp4") for scene in sample_scenes(split, count, seed)]
+        render_all(clips, workers)
+        write_page(output, clips, f"EMER-Sketch, {split.replace('_', ' ')}, seed {seed}")
+
+
+def print_ceilings() -> None:
+    """Print what each set of modalities allows, over the held-out combinations and over all."""
+    held_out, every = grammar.ceilings(), grammar.ceilings(grammar.COMBINATIONS)
+    print(f"Best Avg on exact labels by the rules, answers of at most {grammar.MAX_LABELS} labels:")
+    print(f"{'known':<20}{'held-out':>10}{'all':>8}  of {len(grammar.COMBINATIONS)} combinations")
+    for known in held_out:
+        print(f"{known:<20}{held_out[known]:>10.1f}{every[known]:>8.1f}")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.sketch", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -71,27 +76,50 @@ def main(arguments: list[str] | None = None) -> int:
         build.add_argument(f"--{name.replace('_', '-')}", type=int, default=defaults[name].default, help="default: %(default)s")
     build.add_argument("--workers", type=int, help="processes; default: one for each core")
     build.add_argument("--with-media", action="store_true", help="embed the clips in the parquet files, for moving and pushing")
+    commands.add_parser("ceilings", help="print the best Avg that each set of modalities allows")
     sheet = commands.add_parser("sheet", help="draw a contact sheet of the expressions")
     sheet.add_argument("--output", type=Path, required=True, help="PNG file")
-    sheet.add_argument("--identities", type=int, default=8, help="default: %(default)s")
+    sheet.add_argument("--identities", type=int, default=6, help="default: %(default)s")
     sheet.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    sheet.add_argument("--size", type=int, default=SIZE, help="pixels a face; a model sees 112; default: %(default)s")
+    sheet.add_argument("--size", type=int, default=224, help="pixels a face; a model sees 112; default: %(default)s")
+    voices = commands.add_parser("voices", help="plot mels and pitch by voice (needs matplotlib)")
+    voices.add_argument("--output", type=Path, required=True, help="PNG file")
+    voices.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    page = commands.add_parser("page", help="write a page of clips with their truth")
+    page.add_argument("--output", type=Path, required=True, help="HTML file")
+    page.add_argument("--split", choices=SPLITS, default="coarse", help="default: %(default)s")
+    page.add_argument("--count", type=int, default=40, help="clips; default: %(default)s")
+    page.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    page.add_argument("--workers", type=int, help="processes; default: one for each core")
     examples = commands.add_parser("examples", help="render the clips that the demo offers")
     examples.add_argument("--output", type=Path, required=True, help="folder")
-    examples.add_argument("--seed", type=int, default=2026, help="default: %(default)s")
-    options = vars(parser.parse_args(arguments))
+    examples.add_argument("--seed", type=int, default=2031, help="default: %(default)s")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
-    if command == "sheet":
-        output = options.pop("output")
-        contact_sheet(**options).save(output)
-        return 0
-    if command == "examples":
-        render_examples(**options)
-        return 0
     try:
-        build_corpus(**options)
+        if command == "ceilings":
+            print_ceilings()
+        elif command == "sheet":
+            from .sheets import contact_sheet
+
+            output = options.pop("output")
+            contact_sheet(**options).save(output)
+        elif command == "voices":
+            from .plots import voice_plot
+
+            voice_plot(options.pop("output"), **options)
+        elif command == "page":
+            render_page(options.pop("output"), **options)
+        elif command == "examples":
+            render_examples(options.pop("output"), **options)
+        else:
+            build_corpus(options.pop("output"), **options)
     except KeyboardInterrupt:
-        print("Interrupted. The clips that are done are kept: run the same command again to go on.", file=sys.stderr)
+        print("\nInterrupted. What is rendered is kept; the same command goes on.", file=sys.stderr)
         return 130
     return 0
 

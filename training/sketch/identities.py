@@ -9,9 +9,9 @@ import numpy as np
 Color = tuple[int, int, int]
 
 # From the lightest to the darkest skin; the darkest still lets the lines of the face stand out.
-SKIN_TONES = ((255, 226, 207), (246, 203, 172), (229, 178, 140), (203, 146, 106), (166, 112, 78), (132, 87, 61), (110, 71, 52))
+SKIN_TONES = ((252, 215, 189), (246, 203, 172), (229, 178, 140), (203, 146, 106), (166, 112, 78), (132, 87, 61), (114, 74, 54))
 HAIR_TONES = (
-    (28, 24, 28),
+    (38, 32, 36),
     (52, 34, 28),
     (92, 56, 36),
     (140, 84, 44),
@@ -22,7 +22,7 @@ HAIR_TONES = (
 )
 IRIS_TONES = ((66, 42, 30), (104, 66, 36), (84, 110, 66), (70, 116, 160), (96, 122, 138))
 INK: Color = (34, 26, 34)
-WHITE: Color = (252, 250, 248)
+WHITE: Color = (238, 234, 226)  # of eyes and teeth; leaves room for a brighter picture
 TEAR: Color = (112, 190, 246)
 
 
@@ -39,6 +39,7 @@ class Identity:
     background_accent: Color
     background_shape: float  # in [0, 1): which simple shapes, and where
     background_fade: float  # 0 flat, 1 graded down to the accent colour
+    background_dots: float  # how far the dots of the wallpaper stand out
     face_width: float
     jaw_width: float
     chin_width: float
@@ -66,6 +67,8 @@ class Identity:
     y: float
     scale: float  # half the height of the head, in [0, 1] of the picture
     light: float  # -1 from the left, 1 from the right
+    exposure: float  # by which share the picture is brighter (above 0) or darker
+    warmth: float  # colour cast: redder and less blue by this share (above 0), or the other way
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Identity":
@@ -77,9 +80,10 @@ class Identity:
         hair = _along(HAIR_TONES, natural) if grey > 0.75 * age else _along(HAIR_TONES, rng.uniform(0.82, 1.0))
         if rng.uniform() < 0.06:
             hair = _hls(rng.uniform(), rng.uniform(0.35, 0.55), 0.5)  # dyed
-        hue = rng.uniform()
-        background = _hls(hue, rng.uniform(0.55, 0.86), rng.uniform(0.2, 0.55))
-        accent = mix(background, _hls(hue + rng.uniform(-0.12, 0.12), rng.uniform(0.4, 0.9), 0.45), rng.uniform(0.3, 0.6))
+        hue, lightness = rng.uniform(), rng.uniform(0.55, 0.86)
+        background = _hls(hue, lightness, rng.uniform(0.2, 0.52))
+        darker = _hls(hue + rng.uniform(-0.12, 0.12), lightness - rng.uniform(0.15, 0.3), 0.45)
+        accent = mix(background, darker, rng.uniform(0.35, 0.65))
         bald, long_hair = rng.uniform() < 0.06, rng.uniform() < 0.5
         return cls(
             skin=skin,
@@ -91,6 +95,7 @@ class Identity:
             background_accent=accent,
             background_shape=float(rng.uniform()),
             background_fade=float(max(0.0, rng.uniform(-0.6, 1.0))),
+            background_dots=float(rng.uniform(0.1, 0.2)),
             face_width=float(rng.uniform(0.74, 0.86)),
             jaw_width=float(rng.uniform(0.70, 0.90)),
             chin_width=float(rng.uniform(0.22, 0.42)),
@@ -104,7 +109,7 @@ class Identity:
             mouth_width=float(rng.uniform(0.93, 1.08)),
             age=age,
             freckles=float(rng.uniform()),
-            blush=float(rng.uniform(0.1, 0.4)),
+            blush=float(rng.uniform(0.0, 0.25)),
             hair_volume=0.0 if bald else float(rng.uniform(0.05, 0.26)),
             hair_length=float(rng.uniform(0.8, 1.7) if long_hair else rng.uniform(0.0, 0.4)),
             hair_wave=float(rng.beta(1, 1.3)),
@@ -114,10 +119,12 @@ class Identity:
             beard=float(rng.uniform(0.3, 1.0) if not long_hair and rng.uniform() < 0.3 else 0),
             glasses=float(rng.uniform(0.3, 1.0) if rng.uniform() < 0.3 else 0),
             neckline=float(rng.uniform()),
-            x=float(rng.uniform(0.44, 0.56)),
-            y=float(rng.uniform(0.46, 0.52)),
-            scale=float(rng.uniform(0.335, 0.40)),
+            x=float(rng.uniform(0.42, 0.58)),
+            y=float(rng.uniform(0.45, 0.53)),
+            scale=float(rng.uniform(0.328, 0.402)),
             light=float(rng.uniform(-1, 1)),
+            exposure=float(rng.uniform(-0.12, 0.11)),
+            warmth=float(rng.uniform(-0.015, 0.035)),
         )
 
 
@@ -140,7 +147,8 @@ def _hls(hue: float, lightness: float, saturation: float) -> Color:
     return tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue % 1.0, lightness, saturation))
 
 
-def _luminance(color: Color) -> float:
+def luminance(color: Color) -> float:
+    """How bright a colour looks, in [0, 255]."""
     return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
 
 
@@ -149,18 +157,30 @@ def palette(identity: Identity) -> dict[str, Color]:
     """The colours of lines, shades, lips and brows that go with a person; brows stand out from every skin."""
     skin = identity.skin
     brow = next(
-        (color for share in (0.35, 0.6, 0.8) if _luminance(skin) - _luminance(color := mix(identity.hair, INK, share)) > 90),
+        (color for share in (0.35, 0.6, 0.8) if luminance(skin) - luminance(color := mix(identity.hair, INK, share)) > 90),
         mix(identity.hair, INK, 0.95),
     )
     return {
-        "line": mix(skin, INK, 0.78),
+        "line": mix(skin, INK, 0.92 - 0.14 * luminance(skin) / 220),
         "shade": mix(skin, (120, 60, 70), 0.2),
         "shade_line": mix(skin, (110, 50, 40), 0.45),
-        "blush": mix(skin, (230, 70, 80), 0.7),
-        "lip": mix(skin, (176, 40, 60), 0.5),
+        "blush": mix(skin, (230, 62, 78), 0.75),
+        "blush_line": mix(mix(skin, (230, 62, 78), 0.75), (110, 10, 40), 0.5),
+        "lid": mix(skin, (110, 50, 60), 0.28),
+        "lip": mix(skin, (176, 40, 60), 0.55),
         "mouth": (92, 22, 34),
         "tongue": (214, 98, 104),
         "brow": brow,
         "iris_line": mix(identity.iris, INK, 0.6),
-        "hair_line": mix(identity.hair, INK, 0.6) if _luminance(identity.hair) > 60 else (12, 10, 14),
+        "hair_line": mix(identity.hair, INK, 0.6) if luminance(identity.hair) > 60 else (12, 10, 14),
     }
+
+
+@functools.lru_cache(maxsize=8)
+def light_curves(identity: Identity) -> list[int]:
+    """What exposure and colour cast make of each level of red, green and blue, as `PIL.Image.Image.point` takes it."""
+    level = np.arange(256) / 255
+    # Bright levels gain little: nothing clips, and skin keeps its colour.
+    gain = 1 + identity.exposure * (1 - level**4 if identity.exposure > 0 else 1)
+    casts = (1 + identity.warmth, 1.0, 1 - identity.warmth)
+    return np.concatenate([np.clip(255 * level * gain * cast, 0, 255).round().astype(int) for cast in casts]).tolist()

@@ -6,7 +6,7 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import av
@@ -17,21 +17,22 @@ from tqdm import tqdm
 from affectgpt import corpus
 
 from .faces import draw_face, expression_track
+from .lips import mouth_shapes
 from .scenarios import MISREAD_RATE, Scene, misread, row_of, sample_scenes
-from .voices import speak
+from .voices import background, speak
 
 SIZE = 224  # pixels
 FPS = 25
 HOLD = 2  # frames for which a drawing is shown ("on twos", as in drawn animation): half the drawing, half the bytes
 SAMPLING_RATE = 16_000  # Hz
 MIN_DURATION, MAX_DURATION = 2.0, 4.0  # seconds
-SPEECH_JAW = 0.5  # how far the loudest syllable opens the mouth
+SPEECH_JAW, SPEECH_PUCKER = 0.5, 0.3  # how far the loudest syllable opens the mouth, and the darkest vowel pushes the lips out
 MAX_BYTES = 35_000  # of sound and picture; the container comes on top
 AUDIO_RATE = 32_000  # bits per second
 LICENCE = "cc0-1.0"
 
 # Streams draw their randomness from (seed of the scene, one of these), so that a change in one leaves the others alone.
-FACE_STREAM, VOICE_STREAM, TIMING_STREAM, MISREAD_STREAM = range(4)
+FACE_STREAM, VOICE_STREAM, TIMING_STREAM, MISREAD_STREAM, BACKGROUND_STREAM = range(5)
 
 CARD = """# EMER-Sketch
 
@@ -43,9 +44,11 @@ software.
 |---|---|---|---|
 {table}
 
-Each clip is {shortest:g} to {longest:g} s, {size} x {size} px, {fps} frames a second, H.264 + AAC at 16 kHz. Looks and speakers
-come from continuous parameters that are independent of emotion; faces move by action units, voices by prosody, words carry
-sentiment, and the three agree or contradict each other. Every clip has an identity and a speaker of its own; the test splits have
+Each clip is {shortest:g} to {longest:g} s, {size} x {size} px, {fps} frames a second, H.264 + AAC at 16 kHz; about half are
+spoken in English, half in Mandarin. Faces move by action units, one expression or one that turns into another, voices by prosody,
+words carry a meaning, and the three agree or contradict each other. Labels, clues and descriptions (English and Chinese) follow
+from them by the rules of `training/sketch/grammar.py`. Looks, light, framing, background, speaker, noise and music come from
+continuous parameters that are independent of all this. Every clip has an identity and a speaker of its own; the test splits have
 sentences of their own too, and combinations of face, voice and words that training never shows.
 
 Made with
@@ -69,49 +72,36 @@ def render_clip(scene: Scene, path: str | Path) -> None:
         path (`str` or `Path`): the mp4 file; its folder must exist.
     """
     path = Path(path)
-    speech = speak(
-        scene.sentence, scene.speaker, scene.voice, scene.voice_intensity, np.random.default_rng((scene.seed, VOICE_STREAM))
-    )
+    rng = np.random.default_rng((scene.seed, VOICE_STREAM))
+    speech = speak(scene.words, scene.speaker, scene.voice, scene.voice_intensity, rng, language=scene.spoken)
     start, end = np.random.default_rng((scene.seed, TIMING_STREAM)).uniform(0.12, 0.35, size=2)
     duration = float(np.clip(start + len(speech) / SAMPLING_RATE + end, MIN_DURATION, MAX_DURATION))
     num_frames = round(duration * FPS)
-    waveform = np.zeros(num_frames * SAMPLING_RATE // FPS, dtype=np.float32)
+    voice = np.zeros(num_frames * SAMPLING_RATE // FPS, dtype=np.float32)
     first = int(start * SAMPLING_RATE)
-    speech = speech[: len(waveform) - first]
-    waveform[first : first + len(speech)] = speech
+    speech = speech[: len(voice) - first]
+    voice[first : first + len(speech)] = speech
+    behind = background(len(voice), scene.speaker, np.random.default_rng((scene.seed, BACKGROUND_STREAM)))
 
     rng = np.random.default_rng((scene.seed, FACE_STREAM))
-    track = expression_track(scene.expression, scene.intensity, num_frames, FPS, rng)[::HOLD]
-    for action_units, loudness in zip(track, speech_envelope(waveform, num_frames)[::HOLD], strict=True):
-        jaw = action_units.get("jaw_drop", 0.0)
-        action_units["jaw_drop"] = jaw + (1 - jaw) * SPEECH_JAW * float(loudness)
+    track = expression_track(scene.movement, num_frames, FPS, rng)[::HOLD]
+    mouths = mouth_shapes(voice, num_frames, SAMPLING_RATE)[::HOLD]
+    for action_units, (opening, rounding) in zip(track, mouths, strict=True):
+        for name, reach in (("jaw_drop", SPEECH_JAW * opening), ("lip_pucker", SPEECH_PUCKER * opening * rounding)):
+            own = action_units.get(name, 0.0)
+            action_units[name] = own + (1 - own) * float(reach)
     temporary = path.with_name(path.name + ".part")
     try:
         drawings = (draw_face(scene.identity, action_units, size=SIZE) for action_units in track)
         frames = itertools.islice((drawing for drawing in drawings for _ in range(HOLD)), num_frames)
-        _encode(temporary, frames, waveform, comment=_fingerprint(scene))
+        encode(temporary, frames, voice + behind, comment=_fingerprint(scene))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def speech_envelope(waveform: np.ndarray, num_frames: int) -> np.ndarray:
-    """Loudness of a waveform over time.
-
-    Args:
-        waveform (`np.ndarray` of shape `(num_samples,)`): sound.
-        num_frames (`int`): number of equal spans to measure.
-
-    Returns:
-        `np.ndarray` of shape `(num_frames,)`, 0 (silence) to 1 (the loudest spans).
-    """
-    spans = waveform[: len(waveform) // num_frames * num_frames].reshape(num_frames, -1)
-    loudness = np.sqrt(np.mean(spans**2, axis=1))
-    top = np.quantile(loudness, 0.95)
-    return np.clip(loudness / top, 0, 1) ** 0.8 if top > 0 else np.zeros(num_frames)
-
-
-def _encode(path: Path, images: Iterable[Image.Image], waveform: np.ndarray, *, comment: str) -> None:
+def encode(path: Path, images: Iterable[Image.Image], waveform: np.ndarray, *, comment: str) -> None:
+    """Write pictures of `SIZE` and mono sound of `SAMPLING_RATE` as an mp4 file of at most about `MAX_BYTES`."""
     seconds = len(waveform) / SAMPLING_RATE
     # A rate control buffer of half a second: the encoder may overdraw its rate by that much in all.
     video_rate = int((8 * MAX_BYTES - AUDIO_RATE * seconds) / (seconds + 0.5))
@@ -141,9 +131,10 @@ def _encode(path: Path, images: Iterable[Image.Image], waveform: np.ndarray, *, 
 
 @functools.cache
 def _renderer() -> bytes:
-    """The source that decides what a clip looks and sounds like."""
-    names = ("actions", "faces", "identities", "render", "voices")
-    return b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in names)
+    """The source that decides what a clip of a given scene looks and sounds like."""
+    told = {"chinese", "english", "grammar", "page", "plots", "scenarios", "sheets", "text", "__init__", "__main__"}
+    files = sorted(file for file in Path(__file__).parent.glob("*.py") if file.stem not in told)
+    return b"".join(file.read_bytes() for file in files)
 
 
 def _fingerprint(scene: Scene) -> str:
@@ -165,7 +156,9 @@ def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _render_all(jobs: list[tuple[Scene, Path]], workers: int) -> None:
+def render_all(jobs: Sequence[tuple[Scene, Path]], workers: int | None = None) -> None:
+    """Render scenes to files side by side, with a progress bar; `workers` is the number of cores by default."""
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
     try:
         if workers == 1:
             _exhaust(map(_render_job, jobs), len(jobs))
@@ -187,10 +180,10 @@ def _exhaust(results: Iterable[None], total: int) -> None:
 def build_corpus(
     output: str | Path,
     *,
-    coarse: int = 3000,
+    coarse: int = 4000,
     fine_train: int = 266,
     fine_test: int = 66,
-    test: int = 1000,
+    test: int = 2000,
     seed: int = 0,
     workers: int | None = None,
     with_media: bool = False,
@@ -217,7 +210,7 @@ def build_corpus(
         # Annotations of an earlier build would describe clips that are about to change.
         for outdated in (output / "README.md", *output.glob("data/*/*.parquet")):
             outdated.unlink(missing_ok=True)
-        _render_all(jobs, min(workers or os.cpu_count() or 1, len(jobs)))
+        render_all(jobs, workers)
 
     places = {
         "coarse": ("EMER-Sketch-Coarse", "train"),

@@ -1,0 +1,74 @@
+"""The table of the drawn world, from records of made-up answers."""
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from affectgpt.corpus import FEATURES
+from training.sketch.scenarios import row_of, sample_scenes
+from training.sketch_measure import ALONE, COMPARISONS, FINE, FULL, SHUFFLED, WITHHELD, groups_of, result_of, spreads_of, table_of
+
+NUM_CLIPS, SEEDS = 60, (0, 1)
+# How often an answer describes its own clip, and not another one.
+SKILL = {FULL: 0.95, "the same, answers in Chinese": 0.9, "stage 1 only": 0.7, FINE: 0.6, SHUFFLED: 0.0}
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    from training.evaluate import Scoring, evaluate
+    from training.sketch_measure import _in_chinese
+
+    folder = tmp_path_factory.mktemp("measured")
+    scenes = sample_scenes("test", NUM_CLIPS, seed=0)
+    described = [row_of(scene) for scene in scenes]
+    empty = dict.fromkeys(FEATURES)
+    rows = Dataset.from_list([empty | row for row in described], features=FEATURES)
+    for number, comparison in enumerate(COMPARISONS):
+        for seed in SEEDS if comparison.training else SEEDS[:1]:
+            rng = np.random.default_rng([number, seed])
+            column = "description_zh" if comparison.language == "zh" else "description"
+            path = folder / "given" / f"{number}-{seed}.csv"
+            path.parent.mkdir(exist_ok=True)
+            skill = SKILL.get(comparison.title, 0.3)
+            told = [row if rng.random() < skill else described[rng.integers(NUM_CLIPS)] for row in described]
+            lines = [f'{row["name"]},"{other[column]}"' for row, other in zip(described, told, strict=True)]
+            path.write_text("\n".join(["name,text", *lines]) + "\n", encoding="utf-8")
+            evaluate(
+                str(path),
+                _in_chinese(rows) if comparison.language == "zh" else rows,
+                result_of(folder, number, seed),
+                name=comparison.title,
+                protocol="direct",
+                scoring=Scoring(exact=True),
+                language=comparison.language,
+            )
+    return folder
+
+
+def test_table_compares_every_row_to_the_first_and_says_what_holds(output):
+    table = table_of(output, SEEDS, 0)
+    assert table.startswith("**A test of software on drawings, no evidence about people.**")
+    assert f"{NUM_CLIPS} clips" in table and "seeds 0, 1" in table
+    rows = {cells[1].strip(): cells for cells in (line.split("|") for line in table.splitlines() if line.startswith("| "))}
+    assert {comparison.title for comparison in COMPARISONS} <= set(rows)
+    assert rows[FULL][5].strip() == ""
+    for title in (FINE, SHUFFLED, *ALONE, *WITHHELD):
+        difference, low, high = (float(part) for part in rows[title][5].replace("[", "").replace("]", "").replace(",", "").split())
+        assert 0 < low <= difference <= high
+        assert difference == pytest.approx(float(rows[FULL][2].split()[0]) - float(rows[title][2].split()[0]), abs=0.11)
+    assert "±" in rows[FULL][2] and "±" not in rows[ALONE[2]][2]  # the frozen parts are asked once
+    assert float(rows["the same, answers in Chinese"][2].split()[0]) > 80
+    verdicts = [line for line in table.splitlines() if line.startswith("- ")]
+    assert len(verdicts) == 7
+    assert any(line.startswith("- holds: two stages above stage 2 only") for line in verdicts)
+    assert "face and voice and words 100.0" in table
+
+
+def test_looks_are_split_into_thirds_and_their_avg_is_that_of_their_clips():
+    scenes = sample_scenes("test", 300, seed=5)
+    groups = groups_of([scene.identity for scene in scenes])
+    for parts in groups.values():
+        assert sum(who.sum() for who in parts.values()) == 300
+    assert all(90 <= who.sum() <= 110 for nuisance in ("skin tone", "age lines") for who in groups[nuisance].values())
+    spreads = spreads_of({scene.name: 100.0 * (scene.identity.glasses > 0) for scene in scenes}, scenes)
+    assert spreads["glasses"] == {"with": 100.0, "without": 0.0}
