@@ -420,7 +420,7 @@ def main() -> None:
     parser.add_argument("--qformer-epochs", type=int, default=20, help="Of the image Q-Former, on the frozen tower.")
     parser.add_argument("--num-sounds", type=int, default=6000, help="Spoken sentences the audio tower learns from.")
     parser.add_argument("--audio-epochs", type=int, default=6)
-    parser.add_argument("--text-steps", type=int, default=1100, help="Steps of the language model.")
+    parser.add_argument("--text-steps", type=int, default=2400, help="Steps of the language model.")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 

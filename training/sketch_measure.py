@@ -20,12 +20,12 @@ from datasets import Dataset, load_dataset
 
 from affectgpt.collator import MODALITIES
 from affectgpt.metrics import bootstrap_interval, mean_and_std, paired_test
-from training.clues import ClueScore
+from training.clues import ClueScore, clue_scores, judge_clues, scene_truth
 from training.runs import Run, read_record
 from training.sketch import chinese
 from training.sketch.grammar import ceilings
 from training.sketch.identities import Identity
-from training.sketch.scenarios import Scene, sample_scenes
+from training.sketch.scenarios import Scene, row_of, sample_scenes
 
 LEAST_SHARE, LEAST_LEAD, MOST_CONTRADICTED, MOST_SPREAD = 75.0, 15.0, 5.0, 3.0  # percent, points, percent, points
 
@@ -204,7 +204,8 @@ def table_of(output: Path, seeds: Sequence[int], corpus_seed: int) -> str:
         cells.append("" if title == FULL else f"{test.difference:.1f} [{test.low:.1f}, {test.high:.1f}]")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     limits = ceilings()
-    spreads = spreads_of(full, sample_scenes("test", len(full), corpus_seed))
+    scenes = sample_scenes("test", len(full), corpus_seed)
+    spreads = spreads_of(full, scenes)
     lines += [
         f"| best constant answer: {', '.join(first['best_constant_labels'])} | {first['best_constant_avg']:.1f} | | | |",
         f"| every label at once, which the metric rewards | {first['every_label_avg']:.1f} | | | |",
@@ -213,7 +214,7 @@ def table_of(output: Path, seeds: Sequence[int], corpus_seed: int) -> str:
         + ", ".join(f"{known.replace('+', ' and ')} {limit:.1f}" for known, limit in limits.items() if known != "none")
         + ".",
         "",
-        *_clue_lines(runs[FULL], runs[SHUFFLED]),
+        *_clue_lines(runs[FULL], runs[SHUFFLED], scenes),
         "",
         *_nuisance_lines(spreads),
         "",
@@ -227,8 +228,8 @@ def _spread(runs: Sequence[Run], name: str) -> str:
     return f"{mean:.1f} ± {std:.1f}" if len(runs) > 1 else f"{mean:.1f}"
 
 
-def _clue_lines(runs: Sequence[Run], shuffled: Sequence[Run]) -> list[str]:
-    """Clues in percent, means over seeds; in brackets with the media of another clip."""
+def _clue_lines(runs: Sequence[Run], shuffled: Sequence[Run], scenes: Sequence[Scene]) -> list[str]:
+    """Clues in percent, means over seeds; in brackets with the media of another clip. And what descriptions of the truth recall."""
 
     def mean(of_runs: Sequence[Run], modality: str, figure: str) -> float:
         return 100 * float(np.mean([getattr(ClueScore(**run.facts["clues"][modality]), figure)[0] for run in of_runs]))
@@ -240,7 +241,10 @@ def _clue_lines(runs: Sequence[Run], shuffled: Sequence[Run]) -> list[str]:
             for figure in ("precision", "recall", "contradicted")
         ]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    return [*lines, "", "In brackets with the media of another clip."]
+    rows = [row_of(scene) for scene in scenes]
+    own = clue_scores({row["name"]: judge_clues(row["description"], scene_truth(row["provenance"])) for row in rows})
+    told = ", ".join(f"{100 * own[modality].recall[0]:.0f}" for modality in ("video", "audio", "text"))
+    return [*lines, "", f"In brackets with the media of another clip. The corpus's own descriptions recall {told} %."]
 
 
 def groups_of(identities: Sequence[Identity]) -> dict[str, dict[str, np.ndarray]]:
