@@ -5,6 +5,7 @@ import pytest
 
 from affectgpt import explain, explain_stream, load_model
 from affectgpt.explanation import SHIPPED_MODEL
+from affectgpt.lexicon import is_chinese
 
 EXAMPLES = Path(SHIPPED_MODEL).parent / "examples"
 SUBTITLES = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
@@ -35,6 +36,13 @@ def test_shipped_model_explains_an_example_from_all_three_modalities(shipped, na
 def test_shipped_model_says_other_things_about_other_clips_with_the_same_words(shipped):
     texts = {explain(*shipped, EXAMPLES / name, subtitle="I got the job.").clues["video"] for name in SUBTITLES}
     assert len(texts) == len(SUBTITLES)
+
+
+def test_shipped_model_answers_in_chinese(shipped):
+    name, subtitle = next(iter(SUBTITLES.items()))
+    explanation = explain(*shipped, EXAMPLES / name, subtitle=subtitle, language="zh")
+    assert set(explanation.clues) == {"video", "audio", "text"} and explanation.notes == []
+    assert explanation.labels and all(is_chinese(label) for label in explanation.labels)
 
 
 def test_shipped_model_streams_what_it_explains(shipped):

@@ -167,12 +167,22 @@ It must not be used at work, in education, for hiring, policing, migration, cred
 """
 
 
+def _without_code(settings):
+    """The settings without `auto_map`: the package has the code, the shipped folder does not."""
+    if isinstance(settings, dict):
+        return {key: _without_code(value) for key, value in settings.items() if key != "auto_map"}
+    return [_without_code(value) for value in settings] if isinstance(settings, list) else settings
+
+
 def ship(output: Path, checkpoint: Path, destination: Path, seed: int) -> None:
     """Copy what a checkpoint needs, and write its card with the figures of `<output>/results.md`."""
     model, _ = load_model(checkpoint)
     destination.mkdir(parents=True, exist_ok=True)
     for name in SHIPPED_FILES:
         shutil.copyfile(checkpoint / name, destination / name)
+        if name.endswith("_config.json") or name == "config.json":
+            settings = _without_code(json.loads((destination / name).read_text(encoding="utf-8")))
+            (destination / name).write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     table = (output / "results.md").read_text(encoding="utf-8")
     card = CARD.format(parameters=model.num_parameters(), seed=seed, table=table, notice=NOTICE)
     (destination / "README.md").write_text(card, encoding="utf-8")
