@@ -1,12 +1,28 @@
 """The table of the drawn world, from records of made-up answers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from datasets import Dataset
 
 from affectgpt.corpus import FEATURES
+from training.clues import clue_scores, judge_clues, scene_truth
+from training.runs import Run
 from training.sketch.scenarios import row_of, sample_scenes
-from training.sketch_measure import ALONE, COMPARISONS, FINE, FULL, SHUFFLED, WITHHELD, groups_of, result_of, spreads_of, table_of
+from training.sketch_measure import (
+    ALONE,
+    COMPARISONS,
+    FINE,
+    FULL,
+    SHUFFLED,
+    WITHHELD,
+    _mean_clue,
+    groups_of,
+    result_of,
+    spreads_of,
+    table_of,
+)
 
 NUM_CLIPS, SEEDS = 60, (0, 1)
 # How often an answer describes its own clip, and not another one.
@@ -62,6 +78,16 @@ def test_table_compares_every_row_to_the_first_and_says_what_holds(output):
     assert len(verdicts) == 7
     assert any(line.startswith("- holds: two stages above stage 2 only") for line in verdicts)
     assert "face and voice and words 100.0" in table
+
+
+def test_clues_that_nobody_stated_are_no_number():
+    silent = dataclasses.asdict(
+        clue_scores({"a": judge_clues("", scene_truth(row_of(sample_scenes("test", 1, 0)[0])["provenance"]))})["video"]
+    )
+    told = silent | {"precision": (0.5, 0.4, 0.6)}
+    runs = [Run("", "", {}, None, None, {"clues": {"video": score}}) for score in (silent, told)]
+    assert _mean_clue(runs, "video", "precision") == 50
+    assert np.isnan(_mean_clue(runs[:1], "video", "precision"))
 
 
 def test_looks_are_split_into_thirds_and_their_avg_is_that_of_their_clips():

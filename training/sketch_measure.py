@@ -228,16 +228,19 @@ def _spread(runs: Sequence[Run], name: str) -> str:
     return f"{mean:.1f} ± {std:.1f}" if len(runs) > 1 else f"{mean:.1f}"
 
 
+def _mean_clue(runs: Sequence[Run], modality: str, figure: str) -> float:
+    """A figure of `ClueScore` in percent, mean over the runs that stated anything of the modality; NaN if none did."""
+    found = [getattr(ClueScore(**run.facts["clues"][modality]), figure) for run in runs]
+    return 100 * float(np.mean([value[0] for value in found if value is not None] or [np.nan]))
+
+
 def _clue_lines(runs: Sequence[Run], shuffled: Sequence[Run], scenes: Sequence[Scene]) -> list[str]:
     """Clues in percent, means over seeds; in brackets with the media of another clip. And what descriptions of the truth recall."""
-
-    def mean(of_runs: Sequence[Run], modality: str, figure: str) -> float:
-        return 100 * float(np.mean([getattr(ClueScore(**run.facts["clues"][modality]), figure)[0] for run in of_runs]))
 
     lines = ["| clues about | precision | recall | contradicted |", "|---|---|---|---|"]
     for modality, title in (("video", "face"), ("audio", "voice"), ("text", "words")):
         cells = [
-            f"{mean(runs, modality, figure):.1f} ({mean(shuffled, modality, figure):.1f})"
+            f"{_mean_clue(runs, modality, figure):.1f} ({_mean_clue(shuffled, modality, figure):.1f})"
             for figure in ("precision", "recall", "contradicted")
         ]
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -291,10 +294,7 @@ def _verdicts(runs: dict, scores: dict, spreads: dict, ceiling: float, chance: f
     matters = min(paired_test(full, scores[title]).low for title in WITHHELD)
     shuffled = float(np.mean(list(scores[SHUFFLED].values())))
     stages = paired_test(full, scores[FINE])
-    contradicted = max(
-        100 * float(np.mean([run.facts["clues"][modality]["contradicted"][0] for run in runs[FULL]]))
-        for modality in ("video", "audio", "text")
-    )
+    contradicted = float(np.max([_mean_clue(runs[FULL], modality, "contradicted") for modality in ("video", "audio", "text")]))
     widest = max(map(_width, spreads.values()))
     asked = [
         (f"Avg at least {LEAST_SHARE:.0f} % of the ceiling: {100 * mean / ceiling:.1f} %", mean >= LEAST_SHARE / 100 * ceiling),
