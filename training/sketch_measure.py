@@ -101,7 +101,7 @@ def result_of(output: Path, number: int, seed: int) -> Path:
     return output / "results" / f"{number:02d}-{seed}"
 
 
-def measure(output: Path, seeds: Sequence[int], *, corpus_seed: int, extra: Sequence[str] = (), workers: int | None = None) -> str:
+def measure(output: Path, seeds: Sequence[int], *, corpus_seed: int, extra: Sequence[str] = ()) -> str:
     """Train and score whatever the table needs and is not there yet, and return the table in Markdown.
 
     Args:
@@ -109,13 +109,12 @@ def measure(output: Path, seeds: Sequence[int], *, corpus_seed: int, extra: Sequ
         seeds (`Sequence[int]`): of the trainings.
         corpus_seed (`int`): of the corpus, for the identities of its test clips.
         extra (`Sequence[str]`): more arguments for each training.
-        workers (`int`, *optional*): runs at a time; by default one for each core.
     """
     environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update(environment)  # of the workers, before they import torch
     chains = [(training, seed) for seed in seeds for training in TRAININGS]
     print(f"[measure] {len(chains)} trainings; each writes to a stage*.log in {output / 'trainings'}.", flush=True)
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_chain, output, training, seed, tuple(extra)): (training.name, seed) for training, seed in chains}
         futures[pool.submit(_compare, output, "", seeds[0])] = ("", seeds[0])
         for done, future in enumerate(as_completed(futures), 1):

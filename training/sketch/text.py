@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import chinese, english
-from .grammar import LEVELS, phases_of, side_of
+from .grammar import phases_of, side_of
 
 LANGUAGES = {"en": english, "zh": chinese}
 
@@ -215,11 +215,6 @@ def voice_words(voice: str, level: str, rng: np.random.Generator) -> list[str]:
     """Five words that fix a voice and how much of it there is, the degree first."""
     own = [str(word) for word in rng.permutation(_VOICE_WORDS[voice].split())[:4]]
     return ["slightly" if level == "slight" else "clearly", *own]
-
-
-def level_of(intensity: float) -> str:
-    """The one of `grammar.LEVELS` that an intensity belongs to: below or above the middle between them."""
-    return "slight" if intensity < (LEVELS["slight"][1] + LEVELS["full"][0]) / 2 else "full"
 
 
 def _pick(choices, rng: np.random.Generator) -> str:
