@@ -157,7 +157,7 @@ def _compare(output: Path, training: str, seed: int) -> None:
             shuffled=comparison.shuffled,
             language=comparison.language,
             features=str(output / "features"),
-            batch_size=64,
+            batch_size=128,
             seed=seed,
         )
 
