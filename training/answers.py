@@ -44,6 +44,7 @@ from affectgpt.media import Clip, MediaError
 from affectgpt.parts import find_weights
 from affectgpt.predictions import PREDICTION_SUFFIXES, clip_name, read_predictions
 from training.cache_features import FeatureCache
+from training.growing_cache import growing_cache
 from training.runs import in_order, sha256_of
 
 LETTERS = {"text": "L", "video": "V", "audio": "A"}
@@ -465,7 +466,9 @@ def generated(
         }
         if samples:
             torch.manual_seed(int(np.random.SeedSequence([asking.seed, run, numbers[0]]).generate_state(1)[0]))
-        written = model.generate(**inputs, **options, tokenizer=processor.tokenizer)[:, inputs["input_ids"].shape[1] :].cpu()
+        cache = growing_cache(model.config)
+        written = model.generate(**inputs, **options, past_key_values=cache, tokenizer=processor.tokenizer)
+        written = written[:, inputs["input_ids"].shape[1] :].cpu()
         texts = processor.batch_decode(written, skip_special_tokens=True)
         for name, text, ids in zip(names, texts, written, strict=True):
             if wanted is None or name in wanted:
