@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from affectgpt import explain, load_model
+from training import sketch_checkpoint
 from training.sketch import chinese, english
 from training.sketch.scenarios import sample_scenes
 from training.sketch_backbones import (
@@ -83,6 +85,32 @@ def test_clock_adds_up_what_steps_take_and_holds_it_against_the_budget(tmp_path)
     assert Clock(tmp_path / "minutes.json").summary() == (
         "rendering 15.5 of 40 min, training 95.0 of 90 min (over); by step: corpus 15.5, stage1 95.0"
     )
+
+
+def test_minutes_are_kept_while_a_step_runs_and_it_ends_with_an_interrupt(tmp_path, monkeypatch):
+    monkeypatch.setattr(sketch_checkpoint, "TICK", 0.1)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "slow.py").write_text("import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)\n")
+    monkeypatch.chdir(tmp_path)
+    clock = Clock(tmp_path / "minutes.json")
+    add = Clock.add
+
+    def interrupt(self, step, minutes):
+        add(self, step, minutes)
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Clock, "add", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sketch_checkpoint.run("slow", tmp_path / "never", clock, "slow")
+    assert 0 < Clock(tmp_path / "minutes.json").minutes["slow"] < 0.5
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_step_that_fails_ends_the_run(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError, match="no_such_module"):
+        sketch_checkpoint.run("bad", tmp_path / "never", Clock(tmp_path / "minutes.json"), "no_such_module")
 
 
 @pytest.fixture(scope="module")

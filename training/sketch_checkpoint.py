@@ -10,6 +10,7 @@ few minutes and gives a checkpoint that has learnt next to nothing.
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from training.sketch_measure import TRAININGS, folder_of, measure, train_command
 # Minutes on 2 CPU cores.
 BUDGET = {"rendering": 40, "training": 90}
 STEPS = {"corpus": "rendering"}  # all others train
+TICK = 20  # seconds after which the time so far is kept: what a killed run has taken counts too
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Clock:
 
     def add(self, step: str, minutes: float) -> None:
         self.minutes[step] = self.minutes.get(step, 0.0) + minutes
-        self.path.write_text(json.dumps(self.minutes, indent=1) + "\n", encoding="utf-8")
+        temporary = self.path.with_name(f"{self.path.name}.part")
+        temporary.write_text(json.dumps(self.minutes, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(self.path)
 
     def summary(self) -> str:
         """What rendering and training took of their budgets."""
@@ -74,13 +78,21 @@ def run(step: str, done: Path, clock: Clock, module: str, *arguments: str) -> No
         print(f"[{step}] is done: {done}", flush=True)
         return
     print(f"[{step}] python -m {module} {' '.join(arguments)}", flush=True)
-    start = time.monotonic()
-    try:
-        subprocess.run([sys.executable, "-m", module, *arguments], check=True)
-    finally:
-        minutes = (time.monotonic() - start) / 60
-        clock.add(step, minutes)
-    print(f"[{step}] took {minutes:.1f} min", flush=True)
+    start = last = time.monotonic()
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command) as process:
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(TICK)
+                now = time.monotonic()
+                clock.add(step, (now - last) / 60)
+                last = now
+        finally:
+            process.kill()  # where this process was interrupted
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    print(f"[{step}] took {(last - start) / 60:.1f} min", flush=True)
 
 
 def make(output: Path, sizes: Sizes, seed: int) -> Path:
