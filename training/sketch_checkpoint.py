@@ -10,7 +10,6 @@ few minutes and gives a checkpoint that has learnt next to nothing.
 """
 
 import argparse
-import contextlib
 import json
 import shutil
 import subprocess
@@ -83,11 +82,14 @@ def run(step: str, done: Path, clock: Clock, module: str, *arguments: str) -> No
     with subprocess.Popen(command) as process:
         try:
             while process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                try:
                     process.wait(TICK)
-                now = time.monotonic()
-                clock.add(step, (now - last) / 60)
-                last = now
+                except subprocess.TimeoutExpired:
+                    pass  # it goes on
+                finally:
+                    now = time.monotonic()
+                    clock.add(step, (now - last) / 60)
+                    last = now
         finally:
             process.kill()  # where this process was interrupted
     if process.returncode:
