@@ -164,6 +164,7 @@ class AffectGPTProcessor(ProcessorMixin):
         self.video_token_id = tokenizer.convert_tokens_to_ids(video_token)
         self.audio_token_id = tokenizer.convert_tokens_to_ids(audio_token)
         specials = {token.content for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
+        specials -= {self.default_question, IN_CHINESE}  # a token each in some tokenizers; users may say them
         escaped = [re.escape(token) for token in sorted(specials, key=len, reverse=True) if token]
         tags = rf"</?(?:{'|'.join(PROMPT_TAGS)})>"
         self._markup = re.compile("|".join([*escaped, tags, "##+"]), re.IGNORECASE)

@@ -9,6 +9,7 @@ command is run again.
 """
 
 import argparse
+import itertools
 import logging
 import math
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import Blip2VisionModel, GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
@@ -44,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SIZE, PATCH_SIZE, NUM_FRAMES, NUM_AUDIO_CLIPS = 112, 14, 8, 2
 NUM_VIDEO_QUERY_TOKENS, NUM_AUDIO_QUERY_TOKENS, NUM_IMAGE_QUERY_TOKENS = 8, 4, 8
-VOCAB_SIZE = 2400
+VOCAB_SIZE = 2400  # and the phrases of prompts
+MEDIA_TOKENS = ("<ImageHere>", "<AudioHere>")
 # How often a medium is left out of a scene when the language model learns, how often one of its clues is unreadable, how often the
 # answer is Chinese, and how often the subtitle is in the other language.
 MISSING_SHARE, UNCLEAR_SHARE, CHINESE_SHARE, OTHER_SHARE = 0.08, 0.12, 0.4, 0.15
@@ -119,7 +121,7 @@ def sketch_config(tokenizer: PreTrainedTokenizerFast) -> AffectGPTConfig:
             "num_hidden_layers": 4,
             "num_attention_heads": 6,
             "num_key_value_heads": 6,
-            "vocab_size": tokenizer.vocab_size,
+            "vocab_size": len(tokenizer) - len(MEDIA_TOKENS),  # those come last
             "max_position_embeddings": 4096,
             "tie_word_embeddings": True,
             "bos_token_id": tokenizer.bos_token_id,
@@ -131,15 +133,15 @@ def sketch_config(tokenizer: PreTrainedTokenizerFast) -> AffectGPTConfig:
         num_audio_query_tokens=NUM_AUDIO_QUERY_TOKENS,
         max_frames=32,
         max_audio_clips=8,
-        video_token_id=tokenizer.convert_tokens_to_ids("<ImageHere>"),
-        audio_token_id=tokenizer.convert_tokens_to_ids("<AudioHere>"),
+        video_token_id=tokenizer.convert_tokens_to_ids(MEDIA_TOKENS[0]),
+        audio_token_id=tokenizer.convert_tokens_to_ids(MEDIA_TOKENS[1]),
         tie_word_embeddings=True,
         drawings_only=True,
     )
 
 
-def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the sketch world's sentences; any other text is still encodable."""
+def make_tokenizer(texts: list[str], phrases: list[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the sketch world's sentences, each of `phrases` one token; any other text is still encodable."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -150,13 +152,28 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
-        extra_special_tokens=["<ImageHere>", "<AudioHere>"],
+        extra_special_tokens=list(MEDIA_TOKENS),
     )
+
+
+def prompt_phrases(processor: AffectGPTProcessor) -> list[str]:
+    """What every prompt says around media, subtitle and question, sentence by sentence, and the question.
+
+    Word by word it would be 85 of the 190 tokens of a row, and the sketch's language model takes most of the time of training.
+    """
+    question = processor.default_question
+    between = re.compile(rf"(###Human: |</?\w+>(?:\. )?| ###Assistant: |{re.escape(question)})")
+    phrases = {IN_CHINESE}
+    for video, audio, has_subtitle in itertools.product((False, True), repeat=3):
+        prompt = processor.render_prompt(video=video, audio=audio, subtitle="" if has_subtitle else None)
+        phrases.update(between.split(prompt))
+    return sorted(phrases - {"", processor.video_token, processor.audio_token})
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> AffectGPTProcessor:
@@ -440,10 +457,10 @@ def main() -> None:
     set_seed(args.seed)
     texts = []
     tokenizer_seed_scenes = scenarios.sample_scenes("coarse", 3000, seed=args.seed)
-    probe = make_processor(make_tokenizer([]))
+    probe = make_processor(make_tokenizer([], []))
     for index, scene in enumerate(tokenizer_seed_scenes):
         texts.extend(scene_text(probe, scene, np.random.default_rng([args.seed, index])))
-    processor = make_processor(make_tokenizer(texts))
+    processor = make_processor(make_tokenizer(texts, prompt_phrases(probe)))
     config = sketch_config(processor.tokenizer)
 
     makers = {
