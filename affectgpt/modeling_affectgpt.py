@@ -537,7 +537,7 @@ class AffectGPTForConditionalGeneration(AffectGPTPreTrainedModel, GenerationMixi
         """
         Args:
             labels (`torch.LongTensor` of shape `(B, S)`): `input_ids` where the answer stands, -100 elsewhere. The loss is the mean
-                over all answer tokens of the batch.
+                over all answer tokens of the batch. In training mode with labels, `logits` are not returned.
 
         The other arguments are those of [`AffectGPTModel`].
         """
@@ -559,11 +559,18 @@ class AffectGPTForConditionalGeneration(AffectGPTPreTrainedModel, GenerationMixi
             return_dict=True,
             **kwargs,
         )
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs)
+        loss, logits, vocab_size = None, None, self.config.text_config.vocab_size
+        if labels is not None and self.training:
+            # Most positions are of prompts, which the loss passes over; logits of all would be the largest tensor of a step.
+            next_labels = nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+            answered = next_labels != -100
+            answer_logits = self.lm_head(outputs.last_hidden_state[answered])
+            loss = self.loss_function(answer_logits, None, vocab_size, shift_labels=next_labels[answered], **kwargs)
+        else:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(outputs.last_hidden_state[:, kept])
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
         return AffectGPTCausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -89,6 +89,20 @@ def test_forward_of_mixed_batch_equals_row_by_row(model, processor):
         torch.testing.assert_close(model(**alone).logits[0], logits[row][keep], atol=2e-5, rtol=0)
 
 
+def test_training_makes_logits_of_the_answer_alone_with_the_same_loss_and_gradients(model, processor):
+    batch = make_rows(processor, ["both", "audio"], padding_side="right", answers=["calm", "so worried"])
+    found = []
+    for training in (False, True):
+        model.training = training  # of the whole alone: no dropout within
+        model.zero_grad()
+        outputs = model(**batch)
+        outputs.loss.backward()
+        assert (outputs.logits is None) == training
+        found.append((outputs.loss, model.model.video_resampler.projection.weight.grad.clone()))
+    model.training = False
+    torch.testing.assert_close(found[0], found[1], atol=1e-7, rtol=1e-5)
+
+
 def test_forward_left_and_right_padding_give_the_same_logits(model, processor):
     left = make_rows(processor, ["both", "none", "video"], padding_side="left")
     right = make_rows(processor, ["both", "none", "video"], padding_side="right")
