@@ -3,10 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
 
-from affectgpt.corpus import FEATURES
 from training.clues import clue_scores, judge_clues, scene_truth
 from training.runs import Run
 from training.sketch.scenarios import row_of, sample_scenes
@@ -19,7 +20,9 @@ from training.sketch_measure import (
     WITHHELD,
     _mean_clue,
     groups_of,
-    result_of,
+    keep_answers,
+    measure,
+    score_answers,
     spreads_of,
     table_of,
 )
@@ -30,35 +33,47 @@ SKILL = {FULL: 0.95, "the same, answers in Chinese": 0.9, "stage 1 only": 0.7, F
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory):
-    from training.evaluate import Scoring, evaluate
-    from training.sketch_measure import _in_chinese
-
-    folder = tmp_path_factory.mktemp("measured")
-    scenes = sample_scenes("test", NUM_CLIPS, seed=0)
-    described = [row_of(scene) for scene in scenes]
-    empty = dict.fromkeys(FEATURES)
-    rows = Dataset.from_list([empty | row for row in described], features=FEATURES)
+def answers(tmp_path_factory):
+    """A file of made-up answers to every comparison, in both languages."""
+    described = [row_of(scene) for scene in sample_scenes("test", NUM_CLIPS, seed=0)]
+    rows = []
     for number, comparison in enumerate(COMPARISONS):
         for seed in SEEDS if comparison.training else SEEDS[:1]:
             rng = np.random.default_rng([number, seed])
             column = "description_zh" if comparison.language == "zh" else "description"
-            path = folder / "given" / f"{number}-{seed}.csv"
-            path.parent.mkdir(exist_ok=True)
             skill = SKILL.get(comparison.title, 0.3)
             told = [row if rng.random() < skill else described[rng.integers(NUM_CLIPS)] for row in described]
-            lines = [f'{row["name"]},"{other[column]}"' for row, other in zip(described, told, strict=True)]
-            path.write_text("\n".join(["name,text", *lines]) + "\n", encoding="utf-8")
-            evaluate(
-                str(path),
-                _in_chinese(rows) if comparison.language == "zh" else rows,
-                result_of(folder, number, seed),
-                name=comparison.title,
-                protocol="direct",
-                scoring=Scoring(exact=True),
-                language=comparison.language,
-            )
+            rows += [
+                {"comparison": comparison.title, "seed": seed, "name": row["name"], "text": other[column]}
+                for row, other in zip(described, told, strict=True)
+            ]
+    path = tmp_path_factory.mktemp("answers") / "answers.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def output(answers, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    assert score_answers(answers, folder) == list(SEEDS)
     return folder
+
+
+def test_answers_that_are_kept_are_those_that_were_scored(answers, output, tmp_path):
+    keep_answers(output, SEEDS, tmp_path / "kept.parquet")
+    assert pq.read_table(tmp_path / "kept.parquet").to_pylist() == pq.read_table(answers).to_pylist()
+
+
+def test_answers_without_a_comparison_are_refused(answers, tmp_path):
+    table = pq.read_table(answers)
+    pq.write_table(table.filter(pc.field("comparison") != FULL), tmp_path / "less.parquet")
+    with pytest.raises(ValueError, match="less.parquet.*picture, voice and words"):
+        score_answers(tmp_path / "less.parquet", tmp_path)
+
+
+def test_measuring_again_needs_records_alone(output):
+    assert measure(output, SEEDS, corpus_seed=0) == table_of(output, SEEDS, 0)
+    assert not (output / "trainings").exists()
 
 
 def test_table_compares_every_row_to_the_first_and_says_what_holds(output):

@@ -1,7 +1,7 @@
 """Make affectgpt-sketch, the checkpoint that ships with the package, from nothing, and measure it.
 
     python -m training.sketch_checkpoint --output runs/sketch             # the checkpoint
-    python -m training.sketch_checkpoint --output runs/sketch --measure   # and its table: <output>/results.md
+    python -m training.sketch_checkpoint --output runs/sketch --measure   # its table, <output>/results.md, and answers.parquet
     python -m training.sketch_checkpoint --output runs/sketch --measure --ship affectgpt/assets/sketch-model
 
 Each step is one of the commands that a user would give (they are printed); a step that is done is not done again, a step that was
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affectgpt.explanation import NOTICE, load_model
-from training.sketch_measure import TRAININGS, folder_of, measure, train_command
+from training.sketch_measure import TRAININGS, folder_of, keep_answers, measure, train_command
 
 # Minutes on 2 CPU cores.
 BUDGET = {"rendering": 40, "training": 90}
@@ -223,6 +223,7 @@ def main() -> None:
         seeds = range(args.seed, args.seed + args.num_seeds)
         table = measure(args.output, seeds, corpus_seed=args.seed, extra=sizes.training)
         (args.output / "results.md").write_text(table, encoding="utf-8")
+        keep_answers(args.output, seeds, args.output / "answers.parquet")
         print(table)
     if args.ship:
         ship(args.output, checkpoint, args.ship, args.seed)

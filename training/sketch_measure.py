@@ -1,10 +1,13 @@
 """Measure affectgpt-sketch: every comparison on EMER-Sketch-Test, over seeds, as one table.
 
-`training.sketch_checkpoint --measure` calls this. The frozen parts are the same for all seeds, as released encoders and language
-models would be; each seed draws its own resamplers, rows and order. Runs of one thread each go side by side. What is done is not
-done again.
+    python -m training.sketch_measure benchmarks/sketch_answers.parquet    # the README's table from its answers
+
+`training.sketch_checkpoint --measure` trains and asks; this command scores the answers that it kept, without model or clip. The
+frozen parts are the same for all seeds, as released encoders and language models would be; each seed draws its own resamplers, rows
+and order. Runs of one thread each go side by side. What is done is not done again.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -16,10 +19,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
 
 from affectgpt.collator import MODALITIES
+from affectgpt.corpus import FEATURES
 from affectgpt.metrics import bootstrap_interval, mean_and_std, paired_test
+from affectgpt.predictions import read_predictions
 from training.clues import ClueScore, clue_scores, judge_clues, scene_truth
 from training.runs import Run, read_record
 from training.sketch import chinese
@@ -112,11 +119,13 @@ def measure(output: Path, seeds: Sequence[int], *, corpus_seed: int, extra: Sequ
     """
     environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update(environment)  # of the workers, before they import torch
-    chains = [(training, seed) for seed in seeds for training in TRAININGS]
+    # Where all records of a training are there, its checkpoints need not be.
+    chains = [(training, seed) for seed in seeds for training in TRAININGS if _unscored(output, training.name, seed)]
     print(f"[measure] {len(chains)} trainings; each writes to a stage*.log in {output / 'trainings'}.", flush=True)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_chain, output, training, seed, tuple(extra)): (training.name, seed) for training, seed in chains}
-        futures[pool.submit(_compare, output, "", seeds[0])] = ("", seeds[0])
+        if _unscored(output, "", seeds[0]):
+            futures[pool.submit(_compare, output, "", seeds[0])] = ("", seeds[0])
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             name, seed = futures[future]
@@ -138,15 +147,22 @@ def _chain(output: Path, training: Training, seed: int, extra: tuple[str, ...]) 
     _compare(output, training.name, seed)
 
 
+def _unscored(output: Path, training: str, seed: int) -> list[tuple[Path, Comparison]]:
+    """Comparisons of one training without a record, and where that goes."""
+    paths = {result_of(output, number, seed): comparison for number, comparison in enumerate(COMPARISONS)}
+    return [
+        (path, comparison)
+        for path, comparison in paths.items()
+        if comparison.training == training and not path.with_suffix(".json").exists()
+    ]
+
+
 def _compare(output: Path, training: str, seed: int) -> None:
     """Score what is asked of one training's checkpoints."""
     from training.evaluate import Scoring, evaluate
 
     rows = load_dataset(str(output / "corpus"), "EMER-Sketch-Test", split="test")
-    for number, comparison in enumerate(COMPARISONS):
-        path = result_of(output, number, seed)
-        if comparison.training != training or path.with_suffix(".json").exists():
-            continue
+    for path, comparison in _unscored(output, training, seed):
         evaluate(
             str(folder_of(output, training, comparison.stage, seed)),
             _in_chinese(rows) if comparison.language == "zh" else rows,
@@ -160,6 +176,60 @@ def _compare(output: Path, training: str, seed: int) -> None:
             batch_size=128,
             seed=seed,
         )
+
+
+def keep_answers(output: Path, seeds: Sequence[int], path: Path) -> None:
+    """Write what was answered to one Parquet file: `comparison` (its title), `seed`, `name` of the clip, `text`."""
+    columns: dict[str, list] = {"comparison": [], "seed": [], "name": [], "text": []}
+    for number, comparison in enumerate(COMPARISONS):
+        for seed in seeds if comparison.training else seeds[:1]:
+            for name, prediction in read_predictions(result_of(output, number, seed).with_suffix(".jsonl")).items():
+                for column, value in zip(columns.values(), (comparison.title, seed, name, prediction.text), strict=True):
+                    column.append(value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, compression="zstd", compression_level=19)
+
+
+def score_answers(path: Path, output: Path, corpus_seed: int = 0) -> list[int]:
+    """Make the records of `measure` again from the file of `keep_answers`, and return its seeds.
+
+    The truth follows from the seed of the corpus, by its rules.
+
+    Raises:
+        ValueError: naming the file, if it lacks a comparison or has an unknown one.
+    """
+    from training.evaluate import Scoring, evaluate
+
+    answers: dict[tuple[str, int], list[dict]] = {}
+    for row in pq.read_table(path).to_pylist():
+        answers.setdefault((row["comparison"], row["seed"]), []).append({"name": row["name"], "text": row["text"]})
+    titles, found = {comparison.title for comparison in COMPARISONS}, {title for title, _ in answers}
+    if titles != found:
+        raise ValueError(
+            f"{path}: expected the answers of each comparison, got none of {sorted(titles - found)} and unknown ones of "
+            f"{sorted(found - titles)}. Take the file that this version of `training.sketch_checkpoint --measure` writes."
+        )
+    scenes = sample_scenes("test", len(answers[FULL, min(seed for _, seed in answers)]), corpus_seed)
+    rows = Dataset.from_list([dict.fromkeys(FEATURES) | row_of(scene) for scene in scenes], features=FEATURES)
+    for number, comparison in enumerate(COMPARISONS):
+        of_language = _in_chinese(rows) if comparison.language == "zh" else rows
+        for seed in sorted(seed for title, seed in answers if title == comparison.title):
+            record = result_of(output, number, seed)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            given = record.with_suffix(".jsonl")
+            lines = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers[comparison.title, seed])
+            given.write_text("".join(lines), encoding="utf-8")
+            evaluate(
+                str(given),
+                of_language,
+                record,
+                name=comparison.title,
+                protocol="direct",
+                scoring=Scoring(exact=True),
+                modalities=comparison.modalities,
+                language=comparison.language,
+            )
+    return sorted({seed for _, seed in answers})
 
 
 def _in_chinese(rows: Dataset) -> Dataset:
@@ -308,3 +378,18 @@ def _verdicts(runs: dict, scores: dict, spreads: dict, ceiling: float, chance: f
         (f"spread over skin tone, age lines and glasses at most {MOST_SPREAD:.0f} points: {widest:.1f}", widest <= MOST_SPREAD),
     ]
     return [f"- {'holds' if holds else 'does not hold'}: {what}" for what, holds in asked]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("answers", type=Path, help="File that `training.sketch_checkpoint --measure` wrote.")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/sketch"), help="Folder of the records. Default: results/sketch."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Of the corpus. Default: 0.")
+    args = parser.parse_args()
+    print(table_of(args.output, score_answers(args.answers, args.output, args.seed), args.seed), end="")
+
+
+if __name__ == "__main__":
+    main()
