@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from affectgpt import explain, load_model
-from training import sketch_checkpoint
+from training import sketch_backbones, sketch_checkpoint
 from training.sketch import chinese, english
 from training.sketch.scenarios import sample_scenes
 from training.sketch_backbones import (
@@ -76,6 +76,15 @@ def test_one_command_given_again_does_nothing_twice(made, capsys):
         "[stage2]",
     ]
     assert weights.stat().st_mtime_ns == written
+
+
+def test_frozen_parts_can_be_those_of_a_trained_checkpoint(made, tmp_path, monkeypatch):
+    output, _ = made
+    trained = output / "trainings/full-0/stage2"
+    monkeypatch.setattr(sys, "argv", ["", "--frozen-from", str(trained), "--output", str(tmp_path)])
+    sketch_backbones.main()
+    for name in ("model.safetensors", "tokenizer.json", "processor_config.json"):
+        assert (tmp_path / name).read_bytes() == (output / "backbones" / name).read_bytes()
 
 
 def test_clock_adds_up_what_steps_take_and_holds_it_against_the_budget(tmp_path):

@@ -35,6 +35,7 @@ from affectgpt import (
     AffectGPTProcessor,
     ImageBindAudioFeatureExtractor,
 )
+from affectgpt.explanation import load_model
 from affectgpt.modeling_imagebind_audio import ImageBindAudioModel
 from affectgpt.modeling_resamplers import AffectGPTImageQFormer
 from affectgpt.processing_affectgpt import IN_CHINESE
@@ -438,21 +439,8 @@ def scale_projections(model: AffectGPTForConditionalGeneration) -> None:
         nn.init.zeros_(resampler.projection.bias)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", required=True, help="Folder of the checkpoint to make.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-people", type=int, default=3000, help="Identities whose drawings the vision tower learns from.")
-    parser.add_argument("--vision-epochs", type=int, default=4)
-    parser.add_argument("--qformer-epochs", type=int, default=8, help="Of the image Q-Former, on the frozen tower.")
-    parser.add_argument("--num-sounds", type=int, default=6000, help="Spoken sentences the audio tower learns from.")
-    parser.add_argument("--audio-epochs", type=int, default=6)
-    parser.add_argument("--text-steps", type=int, default=2400, help="Steps of the language model.")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-
-    output = Path(args.output)
-    parts = output.with_name(output.name + "-parts")
+def made_parts(parts: Path, args: argparse.Namespace) -> tuple[AffectGPTConfig, AffectGPTProcessor, dict]:
+    """Configuration, processor and weights of what stays frozen, each part from its file in `parts` if it is there."""
     parts.mkdir(parents=True, exist_ok=True)
     set_seed(args.seed)
     texts = []
@@ -485,6 +473,33 @@ def main() -> None:
             save_file({key: value.contiguous() for key, value in make().items()}, path.with_suffix(".partial"))
             path.with_suffix(".partial").rename(path)
         state |= load_file(path)
+    return config, processor, state
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", required=True, help="Folder of the checkpoint to make.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-people", type=int, default=3000, help="Identities whose drawings the vision tower learns from.")
+    parser.add_argument("--vision-epochs", type=int, default=4)
+    parser.add_argument("--qformer-epochs", type=int, default=8, help="Of the image Q-Former, on the frozen tower.")
+    parser.add_argument("--num-sounds", type=int, default=6000, help="Spoken sentences the audio tower learns from.")
+    parser.add_argument("--audio-epochs", type=int, default=6)
+    parser.add_argument("--text-steps", type=int, default=2400, help="Steps of the language model.")
+    parser.add_argument(
+        "--frozen-from",
+        metavar="CHECKPOINT",
+        help="Take the frozen parts of this checkpoint, e.g. the shipped one; nothing learns here.",
+    )
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+    output = Path(args.output)
+    if args.frozen_from is None:
+        config, processor, state = made_parts(output.with_name(output.name + "-parts"), args)
+    else:
+        trained, processor = load_model(args.frozen_from)
+        config, state = trained.config, trained.model.state_dict()
 
     set_seed(args.seed)
     model = AffectGPTForConditionalGeneration(config)

@@ -3,6 +3,7 @@
     python -m training.sketch_checkpoint --output runs/sketch             # the checkpoint
     python -m training.sketch_checkpoint --output runs/sketch --measure   # its table, <output>/results.md, and answers.parquet
     python -m training.sketch_checkpoint --output runs/sketch --measure --ship affectgpt/assets/sketch-model
+    python -m training.sketch_checkpoint --output runs/sketch --frozen-from affectgpt/assets/sketch-model    # both stages alone
 
 Each step is one of the commands that a user would give (they are printed); a step that is done is not done again, a step that was
 stopped goes on. What steps take is kept in <output>/minutes.json and held against a budget. `--tiny` goes through every step in a
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from affectgpt.explanation import NOTICE, load_model
@@ -210,12 +211,17 @@ def main() -> None:
         "--measure", action="store_true", help="Also train what it is compared with, over seeds, and score everything."
     )
     parser.add_argument("--num-seeds", type=int, default=3, help="Of the trainings that --measure compares. Default: 3.")
+    parser.add_argument(
+        "--frozen-from", metavar="CHECKPOINT", help="Take what stays frozen from this checkpoint, which saves most of the training."
+    )
     parser.add_argument("--tiny", action="store_true", help="Go through the motions in a few minutes.")
     parser.add_argument("--ship", type=Path, metavar="FOLDER", help="Copy the measured checkpoint and its card there.")
     args = parser.parse_args()
     if args.ship and not args.measure:
         parser.error("--ship needs --measure: the card holds the figures.")
     sizes = TINY if args.tiny else Sizes()
+    if args.frozen_from:
+        sizes = replace(sizes, backbones=("--frozen-from", args.frozen_from))
     checkpoint = make(args.output, sizes, args.seed)
     print(f"The checkpoint is {checkpoint}.", flush=True)
     if args.measure:
