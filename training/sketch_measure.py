@@ -259,9 +259,8 @@ def table_of(output: Path, seeds: Sequence[int], corpus_seed: int) -> str:
     first = json.loads(result_of(output, 0, seeds[0]).with_suffix(".json").read_text(encoding="utf-8"))["figures"]
     lines = [
         "**A test of software on drawings, no evidence about people.** EMER-Sketch-Test, "
-        f"{len(full)} clips of unseen identities, sentences and combinations; exact labels, greedy; seeds "
-        f"{', '.join(map(str, seeds))}: mean ± standard deviation over them, in brackets the 95 % bootstrap interval over clips of "
-        "Avg, and of the difference to the first row, paired clip by clip.",
+        f"{len(full)} clips of unseen identities, sentences and combinations; exact labels, greedy; {_told(seeds)} in brackets the "
+        "95 % bootstrap interval over clips of Avg, and of the difference to the first row, paired clip by clip.",
         "",
         "| given | Avg | Accuracy_s | Recall_s | below the first row |",
         "|---|---|---|---|---|",
@@ -290,6 +289,12 @@ def table_of(output: Path, seeds: Sequence[int], corpus_seed: int) -> str:
         *_verdicts(runs, scores, spreads, limits["face+voice+words"], first["best_constant_avg"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _told(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"one training each, seed {seeds[0]};"
+    return f"seeds {', '.join(map(str, seeds))}: mean ± standard deviation over them,"
 
 
 def _spread(runs: Sequence[Run], name: str) -> str:
