@@ -26,7 +26,6 @@ from datasets import Dataset, load_dataset
 from affectgpt.collator import MODALITIES
 from affectgpt.corpus import FEATURES
 from affectgpt.metrics import bootstrap_interval, mean_and_std, paired_test
-from affectgpt.predictions import read_predictions
 from training.clues import ClueScore, clue_scores, judge_clues, scene_truth
 from training.runs import Run, read_record
 from training.sketch import chinese
@@ -149,11 +148,10 @@ def _chain(output: Path, training: Training, seed: int, extra: tuple[str, ...]) 
 
 def _unscored(output: Path, training: str, seed: int) -> list[tuple[Path, Comparison]]:
     """Comparisons of one training without a record, and where that goes."""
-    paths = {result_of(output, number, seed): comparison for number, comparison in enumerate(COMPARISONS)}
     return [
         (path, comparison)
-        for path, comparison in paths.items()
-        if comparison.training == training and not path.with_suffix(".json").exists()
+        for number, comparison in enumerate(COMPARISONS)
+        if comparison.training == training and not (path := result_of(output, number, seed)).with_suffix(".json").exists()
     ]
 
 
@@ -180,14 +178,13 @@ def _compare(output: Path, training: str, seed: int) -> None:
 
 def keep_answers(output: Path, seeds: Sequence[int], path: Path) -> None:
     """Write what was answered to one Parquet file: `comparison` (its title), `seed`, `name` of the clip, `text`."""
-    columns: dict[str, list] = {"comparison": [], "seed": [], "name": [], "text": []}
-    for number, comparison in enumerate(COMPARISONS):
-        for seed in seeds if comparison.training else seeds[:1]:
-            for name, prediction in read_predictions(result_of(output, number, seed).with_suffix(".jsonl")).items():
-                for column, value in zip(columns.values(), (comparison.title, seed, name, prediction.text), strict=True):
-                    column.append(value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path, compression="zstd", compression_level=19)
+    answers = [
+        {"comparison": comparison.title, "seed": seed, "name": name, "text": text}
+        for number, comparison in enumerate(COMPARISONS)
+        for seed, run in zip(seeds, _runs(output, number, seeds), strict=False)  # of the frozen parts there is one
+        for name, text in run.texts.items()
+    ]
+    pq.write_table(pa.Table.from_pylist(answers), path, compression="zstd", compression_level=19)
 
 
 def score_answers(path: Path, output: Path, corpus_seed: int = 0) -> list[int]:
@@ -215,8 +212,8 @@ def score_answers(path: Path, output: Path, corpus_seed: int = 0) -> list[int]:
         of_language = _in_chinese(rows) if comparison.language == "zh" else rows
         for seed in sorted(seed for title, seed in answers if title == comparison.title):
             record = result_of(output, number, seed)
-            record.parent.mkdir(parents=True, exist_ok=True)
-            given = record.with_suffix(".jsonl")
+            given = output / "given" / f"{record.name}.jsonl"  # beside the record is what the run that asked has written
+            given.parent.mkdir(parents=True, exist_ok=True)
             lines = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers[comparison.title, seed])
             given.write_text("".join(lines), encoding="utf-8")
             evaluate(
