@@ -73,14 +73,15 @@ class AffectGPTPreTrainedModel(PreTrainedModel):
         if isinstance(module, (AffectGPTImageQFormer, AffectGPTResampler)):
             init.normal_(module.query_tokens, mean=0.0, std=self.config.initializer_range)
 
+    def enable_input_require_grads(self) -> None:
+        """As in transformers, for gradient checkpointing, but not of encoders, which would keep all activations for no gradient."""
+        language_model = self.base_model.language_model
+        language_model.enable_input_require_grads()
+        self._require_grads_hooks = language_model._require_grads_hooks  # for `disable_input_require_grads`
+
     @classmethod
     def from_pretrained(
-        cls,
-        pretrained_model_name_or_path,
-        *model_args,
-        output_loading_info: bool = False,
-        merge_adapter: bool = True,
-        **kwargs,
+        cls, pretrained_model_name_or_path, *model_args, output_loading_info: bool = False, merge_adapter: bool = True, **kwargs
     ):
         """As in transformers, but strict: weights that are missing, unexpected or of another shape are an error.
 

@@ -328,3 +328,23 @@ def test_gradients_reach_only_what_is_trained(processor):
     with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert with_gradient == {name for name, _ in model.named_parameters() if name.startswith("model.video_resampler.")}
     assert all(model.get_parameter(name).grad.abs().sum() > 0 for name in with_gradient if not name.endswith("key.bias"))
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_and_leaves_frozen_encoders_out(processor):
+    batch = make_rows(processor, ["both"], answers=["calm"])
+    gradients = []
+    for is_checkpointing in (False, True):
+        model = make_tiny_model()
+        model.requires_grad_(False)
+        model.model.video_resampler.requires_grad_(True)
+        if is_checkpointing:
+            model.activation_checkpointing_enable()
+        torch.manual_seed(0)
+        model.train()(**batch).loss.backward()
+        gradients.append([parameter.grad for parameter in model.model.video_resampler.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+    assert not model.model.encode_frames(batch["pixel_values_videos"]).requires_grad
+    assert not model.model.encode_sound(batch["input_features"]).requires_grad
+    model.disable_input_require_grads()
+    assert not model.get_input_embeddings()(batch["input_ids"].clamp(max=9)).requires_grad
