@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from affectgpt import AffectGPTCollator, AffectGPTForConditionalGeneration, AffectGPTProcessor, corpus
 from affectgpt import collator as collating
+from training import answers
 from training import cache_features as caching
 from training.answers import Models
 from training.cache_features import FeatureCache, cache_features, main
@@ -70,8 +71,13 @@ def cached(world):
 
 
 def command_for(world, output, *extra, config="EMER-Tiny") -> list[str]:
-    given = ["--model", world / "model", "--dataset", world / "corpus", "--dataset-config", config, "--output", output, *extra]
-    return [str(part) for part in given]
+    """Arguments of the command. What is compared to the last bit is computed on the CPU."""
+    given = ["--model", world / "model", "--dataset", world / "corpus", "--dataset-config", config, "--output", output]
+    return [str(part) for part in (*given, "--device", "cpu", *extra)]
+
+
+def on_cpu(folder) -> Models:
+    return Models(model=str(folder), device="cpu")
 
 
 def rows_of(world, config="EMER-Tiny") -> Dataset:
@@ -175,23 +181,36 @@ EVALUATIONS = [
 def test_answers_from_features_are_those_from_clips(cached, tmp_path, monkeypatch, name, config, options):
     rows = rows_of(cached, config)
     options = options | {"max_new_tokens": 12}
-    figures = evaluate(cached / name, rows, tmp_path / "media", **options)
+    figures = evaluate(on_cpu(cached / name), rows, tmp_path / "media", **options)
     monkeypatch.setattr(collating, "read_clip", None)
     features = str(cached / name.replace("model", "features"))
-    assert evaluate(cached / name, rows, tmp_path / "features", features=features, **options) == figures
-    answers = (tmp_path / "features.jsonl").read_text()
-    assert answers == (tmp_path / "media.jsonl").read_text()  # the first line, too
+    assert evaluate(on_cpu(cached / name), rows, tmp_path / "features", features=features, **options) == figures
+    written = (tmp_path / "features.jsonl").read_text()
+    assert written == (tmp_path / "media.jsonl").read_text()  # the first line, too
     # A run that was stopped goes on with features, and without.
-    lines = answers.splitlines(keepends=True)
+    lines = written.splitlines(keepends=True)
     (tmp_path / "features.jsonl").write_text("".join(lines[:3]))
-    assert evaluate(cached / name, rows, tmp_path / "features", features=features, **options) == figures
+    assert evaluate(on_cpu(cached / name), rows, tmp_path / "features", features=features, **options) == figures
+
+
+def test_evaluation_on_features_loads_the_model_in_their_precision(cached, tmp_path, monkeypatch):
+    load, asked = answers.load_explainer, []
+    monkeypatch.setattr(answers, "load_explainer", lambda **options: asked.append(options["dtype"]) or load(**options))
+    for given in (None, "bfloat16"):
+        models = Models(model=str(cached / "model"), device="cpu", dtype=given)
+        evaluate(models, rows_of(cached), tmp_path / str(given), max_new_tokens=2)
+    features = str(cached / "features")
+    evaluate(on_cpu(cached / "model"), rows_of(cached), tmp_path / "features", features=features, max_new_tokens=2)
+    assert asked == [None, "bfloat16", "float32"]
+    with pytest.raises(ValueError, match='precision: expected "bfloat16", got "float32"'):
+        evaluate(models, rows_of(cached), tmp_path / "other", features=features)
 
 
 def test_evaluation_names_clips_without_features_and_keeps_the_others(cached, tmp_path):
     model, processor = loaded(cached)
     rows = rows_of(cached)
     cache_features(model, processor, rows.select([0, 1, 2]), tmp_path / "some")
-    figures = evaluate(cached / "model", rows, tmp_path / "out", features=str(tmp_path / "some"), failures_as_empty=True)
+    figures = evaluate(on_cpu(cached / "model"), rows, tmp_path / "out", features=str(tmp_path / "some"), failures_as_empty=True)
     assert figures["num_failed"] == 2
     failed = json.loads((tmp_path / "out.json").read_text())["systems"][0]["runs"]["en"][0]["clips"]["sound"]["failed"]
     assert "no features of" in failed and "sound.wav" in failed

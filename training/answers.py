@@ -43,7 +43,7 @@ from affectgpt.explanation import MAX_NEW_TOKENS, Explanation, begin
 from affectgpt.media import Clip, MediaError
 from affectgpt.parts import find_weights
 from affectgpt.predictions import PREDICTION_SUFFIXES, clip_name, read_predictions
-from training.cache_features import FeatureCache
+from training.cache_features import FeatureCache, precision_of
 from training.growing_cache import growing_cache
 from training.runs import in_order, sha256_of
 
@@ -345,6 +345,8 @@ def _load(models: Models, asking: Asking, fresh: Mapping[str, object], first: An
         return MergeExplainer(clues, load_chat_model(models.merging, **options), models)
     if fresh and models.model is not None and is_endpoint(models.model):
         return ChatExplainer(load_chat_model(models.model, **fresh), send_clip=models.send_clip)
+    if asking.features is not None and models.dtype is None:
+        models = dataclasses.replace(models, dtype=precision_of(asking.features))
     explainer = load_explainer(**dataclasses.asdict(models))
     if not isinstance(explainer, AffectGPTExplainer):
         if not {"video", "audio"} <= set(asking.modalities):

@@ -8,9 +8,8 @@
 A folder holds the clips of any number of configurations and splits. A run that was stopped goes on when the same command is given
 again, and loses one shard at most; clips that cannot be read are named in the end.
 
-Encoders run in the precision of the checkpoint's weights. So do they over clips, with two exceptions: training with `--bf16` runs
-them in bfloat16, where features are then the finer ones, and evaluation on a GPU loads them in bfloat16, which is refused beside
-features of another precision (`--dtype float32`).
+Encoders run in the precision of the checkpoint's weights, in which evaluation then loads the model too, unless `--dtype` names
+another. Training with `--bf16` runs the encoders in bfloat16 over clips, where features are the finer ones.
 
 <FOLDER>/index.jsonl has a first line that says what the features were made from (`made_of`), and then one line per shard:
 `{"shard": FILE, "clips": [{"clip": ..., "size": bytes, "name": row, "features": [...]}, ...]}`. A clip is known by its path, or by
@@ -126,6 +125,12 @@ def _identity(video: Mapping) -> tuple[str, int]:
         return f"sha256:{hashlib.sha256(video['bytes']).hexdigest()}", len(video["bytes"])
     path = os.path.abspath(video["path"])
     return path, os.path.getsize(path)
+
+
+def precision_of(folder: str | Path) -> str | None:
+    """In which the encoders ran that made the features in a folder, such as "bfloat16"; `None` if there are no features."""
+    header, _ = _read_index(Path(folder))
+    return None if header is None else header["precision"]
 
 
 class FeatureCache:
@@ -347,6 +352,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="train", help="Default: train.")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="Where the features go, beside those that are there.")
     parser.add_argument("--faces", help="Folder of face crops (.npy), for models that look at faces. Default: they are cut out.")
+    parser.add_argument("--device", help='Such as "cuda:1". Default: the GPU if there is one.')
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="In which features are kept. Default: float32.")
     parser.add_argument("--batch-size", type=int, default=8, help="Clips encoded at a time. Default: 8.")
     parser.add_argument("--num-workers", type=int, default=1, help="Processes that read clips. Default: 1.")
@@ -362,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = AffectGPTForConditionalGeneration.from_pretrained(args.model).eval()
         # The largest part by far, and not needed.
         model.model.language_model = model.lm_head = None
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         options = {"faces": args.faces, "dtype": args.dtype, "batch_size": args.batch_size, "num_workers": args.num_workers}
         failures = cache_features(model, processor, rows, args.output, **options)
     except KeyboardInterrupt:
