@@ -13,7 +13,7 @@ SUBTITLES = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
 
 @pytest.fixture(scope="module")
 def shipped():
-    return load_model()
+    return load_model(device="cpu")
 
 
 def test_shipped_model_is_small_and_knows_that_it_saw_drawings_only(shipped):
@@ -51,3 +51,37 @@ def test_shipped_model_streams_what_it_explains(shipped):
     assert last == explain(*shipped, EXAMPLES / name, subtitle=subtitle)
     assert len(growing) > 10
     assert all(later.text.startswith(earlier.text) for earlier, later in zip(growing, growing[1:], strict=False))
+
+
+def test_shipped_model_says_the_same_with_a_static_cache(shipped):
+    for name in list(SUBTITLES)[:2]:  # the second meets the cache of the first
+        plain = explain(*shipped, EXAMPLES / name, subtitle=SUBTITLES[name])
+        assert explain(*shipped, EXAMPLES / name, subtitle=SUBTITLES[name], cache_implementation="static") == plain
+
+
+@pytest.fixture(scope="module")
+def on_gpu():
+    return load_model(device="cuda", dtype="float32")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SUBTITLES)
+def test_shipped_model_says_on_a_gpu_what_it_says_on_a_cpu(shipped, on_gpu, name):
+    on_cpu = explain(*shipped, EXAMPLES / name, subtitle=SUBTITLES[name])
+    assert explain(*on_gpu, EXAMPLES / name, subtitle=SUBTITLES[name]) == on_cpu
+
+
+@pytest.mark.gpu
+def test_shipped_model_says_the_same_with_a_static_cache_and_compiled(on_gpu):
+    name, subtitle = next(iter(SUBTITLES.items()))
+    compiled = explain(*on_gpu, EXAMPLES / name, subtitle=subtitle, cache_implementation="static")
+    assert compiled == explain(*on_gpu, EXAMPLES / name, subtitle=subtitle)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"quantization": "8bit"}, {"quantization": "4bit"}])
+def test_shipped_model_explains_on_a_gpu_in_lower_precision(options):
+    name, subtitle = next(iter(SUBTITLES.items()))
+    explanation = explain(*load_model(device="cuda", **options), EXAMPLES / name, subtitle=subtitle)
+    assert explanation.labels
+    assert set(explanation.clues) == {"video", "audio", "text"}
