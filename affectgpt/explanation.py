@@ -44,7 +44,7 @@ CUT_OFF = "The answer was cut off after {count} tokens, before its end. Raise `m
 _CHINESE = re.compile(r"[\u4e00-\u9fff](?:[^A-Za-z]*[\u4e00-\u9fff]){9}")  # ten characters: more than a quoted word
 NOT_IN_CHINESE = "The answer was asked for in Chinese; the model gave it in another language."
 # Parts of an AffectGPT model that 4-bit and 8-bit loading leave alone: small beside the language model, or trained here.
-_NOT_QUANTIZED = [
+NOT_QUANTIZED = [
     "lm_head",
     "model.vision_tower",
     "model.image_qformer",
@@ -201,7 +201,7 @@ def load_model(
             f"{name}: expected the folder of an AffectGPT checkpoint, got {found}. Give its folder or a Hub id."
             + (" A .pth file of the authors must be converted first (hub/)." if name.endswith(".pth") else "")
         )
-    options = loading_options(device=device, dtype=dtype, quantization=quantization, keep=_NOT_QUANTIZED)
+    options = loading_options(device=device, dtype=dtype, quantization=quantization, keep=NOT_QUANTIZED)
     kind = AffectGPTConfig.get_config_dict(name)[0].get("model_type")
     if kind != AffectGPTConfig.model_type:
         raise ValueError(f"{name}: expected an AffectGPT checkpoint, got a model of type {kind!r}. Give another folder or Hub id.")

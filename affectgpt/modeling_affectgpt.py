@@ -436,7 +436,9 @@ class AffectGPTModel(AffectGPTPreTrainedModel):
             raise ValueError("Expected `input_ids` beside media, to see where they belong, got `inputs_embeds`. Pass `input_ids`.")
 
         tokens = {name: output.pooler_output for name, output in media.items()}
-        is_first_step = past_key_values is None or past_key_values.get_seq_length() == 0
+        # A prompt has more than one token. For one, a static cache need not be asked, whose length is a tensor on the device.
+        length = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
+        is_first_step = past_key_values is None or (length > 1 and past_key_values.get_seq_length() == 0)
         if inputs_embeds is None:
             is_placeholder = torch.zeros_like(input_ids, dtype=torch.bool)
             for token_id in self._token_ids().values():

@@ -1,27 +1,34 @@
 """Both generations of AffectGPT at full size: parameters, memory, placeholders; with a GPU also speed.
 
-    python -m benchmarks.full_size                        # counts, on the meta device: no weights, no GPU
-    python -m benchmarks.full_size --device cuda          # also load time, first token, tokens a second, peak memory (bf16)
-    python -m benchmarks.full_size --device cuda --quantization 4bit
+    python -m benchmarks.full_size                   # counts, on the meta device: no weights, no GPU
+    python -m benchmarks.full_size --device cuda     # also what an explanation and a training step take there
 
 Weights are random: they take the same time and room as trained ones, and say nothing.
 """
 
 import argparse
+import gc
+import importlib.util
 import platform
 import tempfile
 import time
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import torch
 
 import affectgpt  # noqa: F401  (before transformers: see affectgpt/_torchaudio_guard.py)
 from affectgpt import AffectGPTConfig, AffectGPTForConditionalGeneration
-from affectgpt.generation import QUANTIZATIONS, loading_options
+from affectgpt.explanation import NOT_QUANTIZED
+from affectgpt.generation import loading_options
+from training.train import train_only
 
 GIB = 2**30
 NEW_TOKENS = 300
 PROMPT_TOKENS = 160  # of text, about what the prompt, a subtitle of two sentences and the question take
+TRAINED = ("video_resampler", "audio_resampler", "image_resampler", "fusion")
+TRAINED_ROWS = 3  # the paper's batch
+COPIED = 2**28  # bytes, more than any cache holds
 
 POOLING = {"model_type": "affectgpt_pooling"}
 CLIP_LARGE = {
@@ -132,10 +139,10 @@ def describe(name: str, config: AffectGPTConfig) -> str:
     return "\n".join(lines)
 
 
-def inputs_of(config: AffectGPTConfig, device: str) -> dict[str, torch.Tensor]:
-    """One clip's inputs of the right shapes, with noise in them."""
+def inputs_of(config: AffectGPTConfig, device: str, num_rows: int = 1) -> dict[str, torch.Tensor]:
+    """Inputs of so many clips, of the right shapes, with noise in them."""
     vision = config.vision_config
-    pixels = torch.randn(1, 8, 3, vision.image_size, vision.image_size)
+    pixels = torch.randn(num_rows, 8, 3, vision.image_size, vision.image_size)
     tokens = {config.video_token_id: config.num_video_query_tokens, config.audio_token_id: config.num_audio_query_tokens}
     inputs = {"pixel_values_videos": pixels}
     if config.prefusion_config:
@@ -143,56 +150,126 @@ def inputs_of(config: AffectGPTConfig, device: str) -> dict[str, torch.Tensor]:
         tokens[config.fusion_token_id] = config.num_fusion_query_tokens
         inputs = {"pixel_values_faces": pixels}
     if config.audio_config.model_type == "imagebind_audio":
-        inputs["input_features"] = torch.randn(1, 8, config.audio_config.num_mel_bins, config.audio_config.num_frames)
+        inputs["input_features"] = torch.randn(num_rows, 8, config.audio_config.num_mel_bins, config.audio_config.num_frames)
     else:
-        inputs["input_values"] = torch.randn(1, 8, 32_000)
+        inputs["input_values"] = torch.randn(num_rows, 8, 32_000)
     placeholders = [token for token, number in tokens.items() for _ in range(number)]
-    inputs["input_ids"] = torch.tensor([[*placeholders, *range(10, 10 + PROMPT_TOKENS)]])
+    inputs["input_ids"] = torch.tensor([[*placeholders, *range(10, 10 + PROMPT_TOKENS)]]).repeat(num_rows, 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 
-def measure(config: AffectGPTConfig, folder: Path, device: str, quantization: str | None) -> str:
-    """Write random weights, load them, explain one clip of noise to `NEW_TOKENS` tokens."""
+def rows_of(config: AffectGPTConfig, device: str) -> dict[str, torch.Tensor]:
+    """`TRAINED_ROWS` rows to learn from, with answers of `NEW_TOKENS` tokens."""
+    inputs = inputs_of(config, device, TRAINED_ROWS)
+    answers = (10 + torch.arange(NEW_TOKENS, device=device) % PROMPT_TOKENS).repeat(TRAINED_ROWS, 1)
+    inputs["labels"] = torch.cat([torch.full_like(inputs["input_ids"], -100), answers], dim=1)
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], answers], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return inputs
+
+
+def seconds_of(call, device: str) -> float:
+    """How long `call` takes, with what it leaves running on the device."""
+    start = time.perf_counter()
+    call()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_since_reset(device: str) -> str:
+    """The most memory of the GPU that tensors took since the last call, in GiB."""
+    if not device.startswith("cuda"):
+        return "-"
+    peak = torch.cuda.max_memory_allocated() / GIB
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return f"{peak:.1f}"
+
+
+def copy_speed(device: str) -> float:
+    """Bytes a second that the device reads and writes while it copies."""
+    source = torch.ones(COPIED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = min(seconds_of(lambda: target.copy_(source), device) for _ in range(5))
+    return 2 * COPIED / seconds
+
+
+def measure(config: AffectGPTConfig, device: str) -> str:
+    """Write random weights and load them in each form that there is; explain one clip of noise to `NEW_TOKENS` tokens; train."""
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
         model = AffectGPTForConditionalGeneration(config)
     torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder)
-    del model
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    options = loading_options(device=device, dtype="bfloat16", quantization=quantization)
-    start = time.perf_counter()
-    model = AffectGPTForConditionalGeneration.from_pretrained(folder, **options).eval()
-    loading = time.perf_counter() - start
+    text_bytes = 2 * sum(p.numel() for p in (*model.model.language_model.layers.parameters(), *model.lm_head.parameters()))
+    lines = ["| weights | loaded in | first token | tokens a second | peak GiB |", "|---|---:|---:|---:|---:|"]
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        for form in ("4bit", None) if device.startswith("cuda") and importlib.util.find_spec("bitsandbytes") else (None,):
+            model = None  # the one before makes room
+            peak_since_reset(device)
+            start = time.perf_counter()
+            options = loading_options(device=device, dtype="bfloat16", quantization=form, keep=NOT_QUANTIZED)
+            model = AffectGPTForConditionalGeneration.from_pretrained(folder, **options).eval()
+            told = f"| {form or 'bfloat16'} | {time.perf_counter() - start:.1f} s |"
+            first, speed = _answering(model, config, device)
+            lines.append(f"{told} {1000 * first:.0f} ms | {speed:.1f} | {peak_since_reset(device)} |")
+    floor = copy_speed(device) / text_bytes
+    training = [f"| training step of {TRAINED_ROWS} rows, {NEW_TOKENS} tokens each | seconds | peak GiB |", "|---|---:|---:|"]
+    train_only(model, [f"model.{name}" for name in TRAINED if getattr(model.model, name) is not None])
+    for title in ("bfloat16", "with gradient checkpointing"):
+        training.append(f"| {title} | {_training(model.train(), config, device)} |")
+        model.activation_checkpointing_enable()
+    model.activation_checkpointing_disable()
+    start = time.perf_counter()  # last, since what is compiled keeps memory
+    _, speed = _answering(model.eval(), config, device, first, cache_implementation="static")
+    lines.append(f"| bfloat16, static cache | | | {speed:.1f} | |")
+    lines += ["", f"The last row took {time.perf_counter() - start:.0f} s for two answers: on a GPU it is compiled."]
+    lines += [f"Reading the language model's bfloat16 weights once a token would allow {floor:.0f} tokens a second.", ""]
+    return "\n".join([*lines, *training])
+
+
+def _answering(model, config: AffectGPTConfig, device: str, first: float | None = None, **options) -> tuple[float, float]:
+    """Seconds to the first token, unless they are known, and tokens a second after it."""
     inputs = inputs_of(config, device)
-    seconds = {}
-    for number in (1, 1, NEW_TOKENS):  # the first call warms up
-        start = time.perf_counter()
-        model.generate(**inputs, do_sample=False, min_new_tokens=number, max_new_tokens=number, pad_token_id=0)
-        seconds[number] = time.perf_counter() - start
-    speed = (NEW_TOKENS - 1) / (seconds[NEW_TOKENS] - seconds[1])
-    peak = torch.cuda.max_memory_allocated() / GIB if device.startswith("cuda") else float("nan")
-    return (
-        f"{device}, {quantization or 'bfloat16'}: loaded in {loading:.1f} s; first token after {seconds[1] * 1000:.0f} ms, "
-        f"{NEW_TOKENS} tokens in {seconds[NEW_TOKENS]:.1f} s ({speed:.1f} a second); peak memory {peak:.1f} GiB."
-    )
+
+    def seconds_for(number: int) -> float:
+        answering = {"do_sample": False, "min_new_tokens": number, "max_new_tokens": number, "pad_token_id": 0, **options}
+        return seconds_of(lambda: model.generate(**inputs, **answering), device)
+
+    seconds_for(2 if first is None else NEW_TOKENS)  # warms up; it is for its length that a static cache is compiled
+    first = seconds_for(1) if first is None else first
+    return first, (NEW_TOKENS - 1) / (seconds_for(NEW_TOKENS) - first)
+
+
+def _training(model: AffectGPTForConditionalGeneration, config: AffectGPTConfig, device: str) -> str:
+    """Seconds and peak memory of a step, the second of two, as `training.train --bf16 True` takes it."""
+    rows = rows_of(config, device)
+    optimizer = torch.optim.AdamW(parameter for parameter in model.parameters() if parameter.requires_grad)
+
+    def step() -> None:
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+            loss = model(**rows, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds = [seconds_of(step, device) for _ in range(2)]
+    return f"{seconds[-1]:.2f} | {peak_since_reset(device)}"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", help='measure speed there, such as "cuda"; without it, only count')
-    parser.add_argument("--quantization", choices=QUANTIZATIONS)
     args = parser.parse_args(arguments)
-    if args.quantization and not args.device:
-        parser.error("--quantization is about speed: name a --device too")
     for name, config in configurations().items():
         print(describe(name, config), end="\n\n", flush=True)
         if args.device:
-            with tempfile.TemporaryDirectory() as folder:
-                print(measure(config, Path(folder), args.device, args.quantization), end="\n\n", flush=True)
+            # In a process of its own: nothing of one model is in the other's memory.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                print(pool.submit(measure, config, args.device).result(), end="\n\n", flush=True)
     machine = torch.cuda.get_device_name() if args.device and args.device.startswith("cuda") else platform.processor() or "CPU"
     print(f"PyTorch {torch.__version__}, {machine}. Weights are random.")
 
