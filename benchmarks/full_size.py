@@ -207,7 +207,8 @@ def measure(config: AffectGPTConfig, device: str) -> str:
     lines = ["| weights | loaded in | first token | tokens a second | peak GiB |", "|---|---:|---:|---:|---:|"]
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        for form in ("4bit", None) if device.startswith("cuda") and importlib.util.find_spec("bitsandbytes") else (None,):
+        is_quantizable = device.startswith("cuda") and importlib.util.find_spec("bitsandbytes") is not None
+        for form in ("4bit", None) if is_quantizable else (None,):
             model = None  # the one before makes room
             peak_since_reset(device)
             start = time.perf_counter()

@@ -16,6 +16,7 @@ import random
 import re
 import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from affectgpt.labels import extract_labels, group_labels
@@ -119,9 +120,7 @@ def main() -> None:
             f"{language}: {len(texts) / ours:,.0f} descriptions/s; {ours / scan:.1f} times one regex scan, "
             f"{ours / split:.0f} times {'str.split' if language == 'en' else 'list of characters'}"
         )
-        clips = [
-            extract_labels(text, language) + extract_labels(other, language) for text, other in zip(texts, texts[1:], strict=False)
-        ]
+        clips = [extract_labels(text, language) + extract_labels(other, language) for text, other in pairwise(texts)]
         grouping = seconds_of(group_labels, clips, arguments.repeats)
         print(f"{language}: {len(clips) / grouping:,.0f} groupings/s of {statistics.mean(map(len, clips)):.1f} labels")
 

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
+from tqdm import tqdm
 
 from affectgpt.collator import MODALITIES
 from affectgpt.corpus import FEATURES
@@ -116,8 +117,7 @@ def measure(output: Path, seeds: Sequence[int], *, corpus_seed: int, extra: Sequ
         corpus_seed (`int`): of the corpus, for the identities of its test clips.
         extra (`Sequence[str]`): more arguments for each training.
     """
-    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    os.environ.update(environment)  # of the workers, before they import torch
+    os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")  # of the workers, before they import torch
     # Where all records of a training are there, its checkpoints need not be.
     chains = [(training, seed) for seed in seeds for training in TRAININGS if _unscored(output, training.name, seed)]
     print(f"[measure] {len(chains)} trainings; each writes to a stage*.log in {output / 'trainings'}.", flush=True)
@@ -181,7 +181,7 @@ def keep_answers(output: Path, seeds: Sequence[int], path: Path) -> None:
     answers = [
         {"comparison": comparison.title, "seed": seed, "name": name, "text": text}
         for number, comparison in enumerate(COMPARISONS)
-        for seed, run in zip(seeds, _runs(output, number, seeds), strict=False)  # of the frozen parts there is one
+        for seed, run in zip(_seeds_of(comparison, seeds), _runs(output, number, seeds), strict=True)
         for name, text in run.texts.items()
     ]
     pq.write_table(pa.Table.from_pylist(answers), path, compression="zstd", compression_level=19)
@@ -208,24 +208,23 @@ def score_answers(path: Path, output: Path, corpus_seed: int = 0) -> list[int]:
         )
     scenes = sample_scenes("test", len(answers[FULL, min(seed for _, seed in answers)]), corpus_seed)
     rows = Dataset.from_list([dict.fromkeys(FEATURES) | row_of(scene) for scene in scenes], features=FEATURES)
-    for number, comparison in enumerate(COMPARISONS):
-        of_language = _in_chinese(rows) if comparison.language == "zh" else rows
-        for seed in sorted(seed for title, seed in answers if title == comparison.title):
-            record = result_of(output, number, seed)
-            given = output / "given" / f"{record.name}.jsonl"  # beside the record is what the run that asked has written
-            given.parent.mkdir(parents=True, exist_ok=True)
-            lines = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers[comparison.title, seed])
-            given.write_text("".join(lines), encoding="utf-8")
-            evaluate(
-                str(given),
-                of_language,
-                record,
-                name=comparison.title,
-                protocol="direct",
-                scoring=Scoring(exact=True),
-                modalities=comparison.modalities,
-                language=comparison.language,
-            )
+    by_language = {"en": rows, "zh": _in_chinese(rows)}
+    numbers = {comparison.title: number for number, comparison in enumerate(COMPARISONS)}
+    for (title, seed), texts in tqdm(answers.items(), unit="run"):
+        comparison, record = COMPARISONS[numbers[title]], result_of(output, numbers[title], seed)
+        given = output / "given" / f"{record.name}.jsonl"  # beside the record is what the run that asked has written
+        given.parent.mkdir(parents=True, exist_ok=True)
+        given.write_text("".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts), encoding="utf-8")
+        evaluate(
+            str(given),
+            by_language[comparison.language],
+            record,
+            name=title,
+            protocol="direct",
+            scoring=Scoring(exact=True),
+            modalities=comparison.modalities,
+            language=comparison.language,
+        )
     return sorted({seed for _, seed in answers})
 
 
@@ -234,10 +233,15 @@ def _in_chinese(rows: Dataset) -> Dataset:
     return rows.map(lambda row: {"labels": [chinese.LABELS[label] for label in row["labels"]]}, load_from_cache_file=False)
 
 
+def _seeds_of(comparison: Comparison, seeds: Sequence[int]) -> Sequence[int]:
+    """Of the frozen parts there is one run, whatever the seed."""
+    return seeds if comparison.training else seeds[:1]
+
+
 def _runs(output: Path, number: int, seeds: Sequence[int]) -> list[Run]:
-    """The runs of a comparison; of the frozen parts there is one, whatever the seed."""
+    """The runs of a comparison, by `_seeds_of` it."""
     runs = []
-    for seed in seeds if COMPARISONS[number].training else seeds[:1]:
+    for seed in _seeds_of(COMPARISONS[number], seeds):
         _, (system,), results, _ = read_record(result_of(output, number, seed).with_suffix(".json"))
         runs.append(results[system.key][COMPARISONS[number].language].runs[0])
     return runs
